@@ -1,0 +1,71 @@
+"""Unsupervised domain adaptation: train on labelled source data, be right on unlabelled target data."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .adapter import DomainAdapter, TrainingDiverged
+    from .backbones import BACKBONES, MLP, Backbone, GTSRBNet, MNISTNet, SVHNNet
+    from .domains import Domains
+    from .functional import GradientReversal, annealing, domain_loss, reverse_gradient, warmup
+    from .methods import DANN, METHODS, DomainOnly, Method, SourceOnly, TargetOnly
+    from .metrics import classification_metrics, domain_accuracy, proxy_a_distance
+    from .network import Network, mlp
+    from .runs import ModelFileError
+
+# Names are imported when they are first used, so that `import dann` and `dann --help` wait for neither PyTorch nor
+# scikit-learn where they do not need them.
+_HOME = {
+    "adapter": ("DomainAdapter", "TrainingDiverged"),
+    "backbones": ("BACKBONES", "MLP", "Backbone", "GTSRBNet", "MNISTNet", "SVHNNet"),
+    "domains": ("Domains",),
+    "functional": ("GradientReversal", "annealing", "domain_loss", "reverse_gradient", "warmup"),
+    "methods": ("DANN", "METHODS", "DomainOnly", "Method", "SourceOnly", "TargetOnly"),
+    "metrics": ("classification_metrics", "domain_accuracy", "proxy_a_distance"),
+    "network": ("Network", "mlp"),
+    "runs": ("ModelFileError",),
+}
+_MODULES = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "BACKBONES",
+    "DANN",
+    "METHODS",
+    "MLP",
+    "Backbone",
+    "DomainAdapter",
+    "DomainOnly",
+    "Domains",
+    "GTSRBNet",
+    "GradientReversal",
+    "MNISTNet",
+    "Method",
+    "ModelFileError",
+    "Network",
+    "SVHNNet",
+    "SourceOnly",
+    "TargetOnly",
+    "TrainingDiverged",
+    "annealing",
+    "classification_metrics",
+    "domain_accuracy",
+    "domain_loss",
+    "mlp",
+    "proxy_a_distance",
+    "reverse_gradient",
+    "warmup",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from .runs import version
+
+        return version()
+    if name not in _MODULES:
+        raise AttributeError(f"module 'dann' has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -1,0 +1,471 @@
+"""The scikit-learn face: an estimator that fits labelled sources and an unlabelled target."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from . import runs
+from .backbones import BACKBONES, Backbone, Custom, feature_width
+from .domains import Domains, arrange, as_inputs, as_labels, encode, match_inputs
+from .engine import Step, train
+from .functional import annealing
+from .methods import METHODS, Method
+from .methods.dann import domain_logits
+from .metrics import classification_metrics
+from .network import Network, Normalize, initialize
+from .streams import ArrayStream
+
+LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {"constant": None, "annealing": annealing}
+OPTIMIZERS = ("adam", "sgd")
+EVALUATION_ROWS = 512  # rows a forward pass outside training: bounds the memory of predict
+CHECKPOINT_SECONDS = 15.0
+
+
+class TrainingDiverged(RuntimeError):
+    """A loss became NaN or infinite."""
+
+
+class DomainAdapter(ClassifierMixin, BaseEstimator):
+    """Classifier for a target domain, trained on labelled source rows and unlabelled target rows.
+
+    Parameters
+    ----------
+    method : str or Method
+        A name from ``dann list`` such as "dann", or an object such as ``DANN(weight=0.5)``.
+    backbone : str, Backbone or nn.Module
+        "auto" takes an MLP for tables and the papers' MNIST network for images. A module of your own maps rows to flat
+        features; each `fit` trains a copy of it.
+    steps : int
+        Training steps, ≥ 1.
+    batch_size : int
+        Rows of the target in a batch; the sources share as many again.
+    optimizer : {"adam", "sgd"}
+    lr : float
+        Learning rate at the start, > 0. The paper's is 0.01 with "sgd" and "annealing".
+    momentum : float
+        Of "sgd"; 0.9 in the paper.
+    weight_decay : float
+    lr_schedule : {"constant", "annealing"}
+        "annealing" is the paper's lr / (1 + 10 p)^0.75 over the progress p.
+    scaling : {"standard", "mean", "image", "none"}
+        Preprocessing, measured on the training rows of all domains and kept with the model; see `Normalize.fit`.
+    encoding : {"joint", "separate"}
+        Batch norm over source and target rows together or apart; no difference without batch norm.
+    initialization : {"torch", "truncated-normal", "xavier", "he"}
+        How the weights are drawn; see `initialize`. Never applied to a module of your own.
+    log_every : int
+        Steps between two entries of `history_`; reading a loss makes a GPU wait.
+    device : str
+        "auto" takes a CUDA device where there is one, else the CPU.
+    random_state : int or None
+        Seed of everything random; None draws one and keeps it as `seed_`. The same seed, data, settings, device and
+        number of threads give the same weights, on the CPU bit for bit. The global random state is not touched.
+
+    Attributes
+    ----------
+    classes_ : ndarray (K,)
+    n_features_in_ : int
+        Columns of a table, or channels of images.
+    network_ : Network
+    history_ : list of dict
+        "step" and the loss terms, every ``log_every`` steps and at the last.
+    seed_ : int
+    """
+
+    def __init__(
+        self,
+        method: str | Method = "dann",
+        backbone: str | Backbone | nn.Module = "auto",
+        *,
+        steps: int = 2000,
+        batch_size: int = 64,
+        optimizer: str = "adam",
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        lr_schedule: str = "constant",
+        scaling: str = "standard",
+        encoding: str = "joint",
+        initialization: str = "torch",
+        log_every: int = 50,
+        device: str = "auto",
+        random_state: int | None = 0,
+    ):
+        self.method = method
+        self.backbone = backbone
+        self.steps = steps
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.lr = lr
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.lr_schedule = lr_schedule
+        self.scaling = scaling
+        self.encoding = encoding
+        self.initialization = initialization
+        self.log_every = log_every
+        self.device = device
+        self.random_state = random_state
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        X_target: Any = None,
+        y_target: Any = None,
+        *,
+        sample_domain: Any = None,
+        run: str | os.PathLike[str] | None = None,
+        on_step: Callable[[Step], None] | None = None,
+    ) -> "DomainAdapter":
+        """Train on labelled source rows and unlabelled target rows.
+
+        Parameters
+        ----------
+        X : array or data frame (n, features), or images (n, [channels,] height, width)
+        y : array (n,)
+            Class labels of any kind.
+        X_target : like ``X``
+        y_target : array, optional
+            Labels of target rows **that training may use**; -1 (unless it is a class), None or NaN mark unknown ones.
+            Leave it out where labels are only there to judge the result: give those to `score` or `evaluate`.
+        sample_domain : array of int (n,), optional
+            For several sources, or target rows inside ``X`` (as cross-validation needs it): numbers ≥ 0 name sources,
+            negative ones mark target rows, whose ``y`` is ignored.
+        run : path, optional
+            A folder that keeps configuration, history and a checkpoint. Fitting again with the same data and settings
+            goes on where it stopped, to exactly the same weights.
+        on_step : callable, optional
+            Called with every `Step`.
+
+        Returns
+        -------
+        DomainAdapter
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            Data or settings that cannot be trained on; see `Domains.from_arrays`.
+        TrainingDiverged
+            A loss became NaN or infinite.
+        """
+        self._check_settings()
+        domains = Domains.from_arrays(X, y, X_target, y_target, sample_domain)
+        method = self._method()
+        method.check(domains)
+        seed = np.random.SeedSequence().generate_state(1)[0] if self.random_state is None else self.random_state
+        self.seed_ = int(seed)
+        self.classes_, self.columns_ = domains.classes, domains.columns
+        self.shape_, self.dtype_ = domains.shape, str(domains.target.x.dtype)
+        self.n_domains_, self.n_features_in_ = len(domains.all), domains.shape[0]
+        device = self._device()
+        with isolated_seed(self.seed_, device):
+            net = self._build(Normalize.fit([d.x for d in domains.all], self.scaling), method)
+            net.to(device)
+            if len(self.shape_) == 3:
+                net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.network_ = net
+            stream = ArrayStream(domains, self.batch_size, self.seed_, device)
+            self.history_: list[dict[str, float]] = []
+            self._train(net, method, stream, domains, run, on_step)
+        net.eval()
+        return self
+
+    def _train(
+        self,
+        net: Network,
+        method: Method,
+        stream: ArrayStream,
+        domains: Domains,
+        run: str | os.PathLike[str] | None,
+        on_step: Callable[[Step], None] | None,
+    ) -> None:
+        optimizer, device = self._optimizer(net, method), stream.device
+        start, checkpoint, mark = 0, None, ""
+        if run is not None:
+            checkpoint = Path(run) / "checkpoint.pt"
+            config = {"dann": runs.version(), "adapter": self.config(), "seed": self.seed_}
+            mark = runs.fingerprint([a for d in domains.all for a in (d.x, d.y)], config)
+            state = runs.load_checkpoint(checkpoint)
+            if state is not None:
+                if state["fingerprint"] != mark:
+                    raise ValueError(
+                        f"{run} holds a training with other data or settings; give another folder, or delete it"
+                    )
+                net.load_state_dict(state["network"])
+                optimizer.load_state_dict(state["optimizer"])
+                restore_random_state(device, state["rng"])
+                start, self.history_ = state["step"], state["history"]
+            runs.write_json(Path(run) / "config.json", config)
+
+        last = time.monotonic()
+        for step in train(net, method, stream, optimizer, self.steps, start, LR_SCHEDULES[self.lr_schedule]):
+            done = step.number + 1
+            if step.number % self.log_every == 0 or done == self.steps:
+                self._log(step)
+            if on_step is not None:
+                on_step(step)
+            if checkpoint is not None and (done == self.steps or time.monotonic() - last > CHECKPOINT_SECONDS):
+                state = {"fingerprint": mark, "step": done, "history": self.history_, "rng": random_state(device)}
+                state |= {"network": net.state_dict(), "optimizer": optimizer.state_dict()}
+                runs.save_checkpoint(checkpoint, state)
+                runs.write_json(checkpoint.with_name("history.json"), self.history_)
+                last = time.monotonic()
+
+    def _log(self, step: Step) -> None:
+        entry = {name: float(term) for name, term in step.terms.items()}
+        bad = [name for name, value in entry.items() if not np.isfinite(value)]
+        if bad:
+            raise TrainingDiverged(
+                f"the loss {bad[0]!r} is {entry[bad[0]]} at step {step.number}: lower lr (now {self.lr}) "
+                "or the method's weight, or standardise the inputs"
+            )
+        self.history_.append({"step": step.number, **entry})
+
+    def _check_settings(self) -> None:
+        for name, choices in (("optimizer", OPTIMIZERS), ("lr_schedule", tuple(LR_SCHEDULES))):
+            value = getattr(self, name)
+            if value not in choices:
+                raise ValueError(f"unknown {name} {value!r}; choose one of: {', '.join(choices)}")
+        for name in ("steps", "batch_size", "log_every"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, np.integer)) or value < 1:
+                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+        if not self.lr > 0:
+            raise ValueError(f"lr={self.lr!r} must be a number above 0")
+
+    def _method(self) -> Method:
+        if isinstance(self.method, str):
+            if self.method not in METHODS:
+                names = ", ".join(METHODS)
+                raise ValueError(f"unknown method {self.method!r}; choose one of: {names}, or give an object")
+            return METHODS[self.method]()
+        return clone(self.method)
+
+    def _backbone(self) -> Backbone:
+        if isinstance(self.backbone, nn.Module):
+            return Custom(self.backbone)
+        if isinstance(self.backbone, str):
+            name = self.backbone
+            if name == "auto":
+                name = "mlp" if len(self.shape_) == 1 else "mnist"
+            if name not in BACKBONES:
+                names = ", ".join(BACKBONES)
+                raise ValueError(f"unknown backbone {name!r}; choose one of: auto, {names}, or give a module")
+            return BACKBONES[name]()
+        return self.backbone
+
+    def _device(self) -> torch.device:
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+    def _build(self, normalize: Normalize, method: Method) -> Network:
+        """Build the network, on the device of the moment, from the settings and what `fit` saw of the data."""
+        backbone = self._backbone()
+        backbone.check(self.shape_)
+        encoder = backbone.encoder(self.shape_)
+        dim = feature_width(encoder, self.shape_)
+        n_classes = len(self.classes_)
+        net = Network(
+            normalize,
+            encoder,
+            backbone.head(dim, n_classes),
+            dim=dim,
+            n_classes=n_classes,
+            n_domains=self.n_domains_,
+            domain_hidden=backbone.domain_hidden,
+            encoding=self.encoding,
+        )
+        net.parts.update(method.build(net))
+        for player in net.players:
+            if player != "encoder" or not isinstance(backbone, Custom):
+                initialize(net.parts[player] if player in net.parts else getattr(net, player), self.initialization)
+        return net
+
+    def _optimizer(self, net: Network, method: Method) -> torch.optim.Optimizer:
+        factors = method.learning_rates()
+        groups = []
+        for player in net.players:
+            if parameters := net.group(player):
+                lr = self.lr * factors.get(player, 1.0)
+                groups.append({"params": parameters, "lr": lr, "base_lr": lr})
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
+        return torch.optim.Adam(groups, weight_decay=self.weight_decay, fused=True)
+
+    def _passes(self, X: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (features, logits) of blocks of rows, in evaluation mode, without gradients."""
+        check_is_fitted(self, "network_")
+        x = as_inputs(arrange(X, self.columns_, "the data"), "the data")
+        match_inputs(x, self.shape_, np.dtype(self.dtype_), "the data")
+        net = self.network_
+        net.eval()
+        device = net.normalize.mean.device
+        with torch.inference_mode():
+            for i in range(0, len(x), EVALUATION_ROWS):
+                yield net(torch.from_numpy(x[i : i + EVALUATION_ROWS]).to(device))
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the encoder's features, float32 (n, dim)."""
+        return np.concatenate([features.float().cpu().numpy() for features, _ in self._passes(X)])
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return class probabilities, float32 (n, K), columns in the order of `classes_`."""
+        return np.concatenate([logits.float().softmax(1).cpu().numpy() for _, logits in self._passes(X)])
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable class of every row, (n,)."""
+        return self.classes_[self.predict_proba(X).argmax(1)]
+
+    def predict_domain(self, X: Any) -> np.ndarray:
+        """Return the domain that the domain head takes every row for, int (n,): sources 0 … S-1, target S.
+
+        Raises
+        ------
+        ValueError
+            The method has no domain head.
+        """
+        check_is_fitted(self, "network_")
+        if "domain" not in self.network_.parts:
+            raise ValueError(f"the method {self.method!r} trains no domain head; DANN and DomainOnly do")
+        logits = [domain_logits(self.network_, features) for features, _ in self._passes(X)]
+        return torch.cat(logits).argmax(1).cpu().numpy()
+
+    def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
+        """Score predictions against labels; on target rows this is an oracle's view, which training never has.
+
+        Returns
+        -------
+        dict
+            See `classification_metrics`.
+
+        Raises
+        ------
+        ValueError
+            Labels that the source did not have.
+        """
+        probabilities = self.predict_proba(X)
+        labels = encode(as_labels(y, len(probabilities), "y"), self.classes_, "the data")
+        return classification_metrics(probabilities, labels)
+
+    def config(self) -> dict[str, Any]:
+        """Return the settings as JSON values: what rebuilds this estimator."""
+        params = self.get_params(deep=False)
+        for key, registry in (("method", METHODS), ("backbone", BACKBONES)):
+            value = params[key]
+            if not isinstance(value, str):
+                name = next((n for n, kind in registry.items() if type(value) is kind), None)
+                params[key] = {"name": name, "params": value.get_params() if name else {}}
+        return params
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the model into one safetensors file: weights, and the configuration as JSON in its metadata.
+
+        The file appears whole or not at all, and holds nothing that could be executed.
+        """
+        check_is_fitted(self, "network_")
+        config = {
+            "version": runs.version(),
+            "adapter": self.config(),
+            "classes": self.classes_.tolist(),
+            "columns": self.columns_,
+            "shape": list(self.shape_),
+            "dtype": self.dtype_,
+            "n_domains": self.n_domains_,
+            "seed": self.seed_,
+            "history": self.history_,
+        }
+        return runs.save_model(path, self.network_.state_dict(), config)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        method: Method | None = None,
+        backbone: nn.Module | Backbone | None = None,
+        device: str = "auto",
+    ) -> "DomainAdapter":
+        """Read a model that `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+        method, backbone : optional
+            Objects of your own classes, where the model was trained with such: files hold no code.
+        device : str
+            Where to put it, as in the constructor.
+
+        Raises
+        ------
+        FileNotFoundError
+        ModelFileError
+            The file is truncated, altered, from a newer version, or no model file.
+        """
+        tensors, config = runs.load_model(path)
+        try:
+            params = dict(config["adapter"])
+            params["method"] = named(params["method"], METHODS, method, "method")
+            params["backbone"] = named(params["backbone"], BACKBONES, backbone, "backbone")
+            adapter = cls(**{**params, "device": device})
+            adapter.classes_ = np.array(config["classes"])
+            adapter.columns_, adapter.shape_ = config["columns"], tuple(config["shape"])
+            adapter.dtype_, adapter.n_domains_ = config["dtype"], config["n_domains"]
+            adapter.n_features_in_, adapter.seed_ = adapter.shape_[0], config["seed"]
+            adapter.history_ = config["history"]
+            mean, scale = tensors["normalize.mean"], tensors["normalize.scale"]
+            with torch.device("meta"):  # shapes alone: sizes that the file does not back with weights cost no memory
+                normalize = Normalize(mean, scale, per_image=adapter.scaling == "image")
+                net = adapter._build(normalize, adapter._method())
+            net.load_state_dict(tensors, assign=True)
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+            raise runs.ModelFileError(f"{path} does not describe a model of this version: {error}") from error
+        target = adapter._device()
+        net.to(target)
+        if len(adapter.shape_) == 3:
+            net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        adapter.network_ = net.requires_grad_(True).eval()
+        return adapter
+
+
+def named(value: Any, registry: Mapping[str, type], given: Any, what: str) -> Any:
+    """Rebuild a method or backbone from its configuration: registered names only, or the object that was given."""
+    if given is not None:
+        return given
+    if isinstance(value, str):
+        return value
+    if value["name"] is None:
+        raise runs.ModelFileError(f"this model was trained with a {what} of your own: load(path, {what}=...)")
+    return registry[value["name"]]().set_params(**value["params"])
+
+
+def random_state(device: torch.device) -> Tensor:
+    """Return the state of the generator that dropout draws from on a device."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def restore_random_state(device: torch.device, state: Tensor) -> None:
+    """Set the generator that dropout draws from on a device."""
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
+
+
+@contextmanager
+def isolated_seed(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed PyTorch inside the block, and give the global random state back behind it."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield

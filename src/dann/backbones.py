@@ -1,0 +1,215 @@
+"""Encoders and label heads by name: small recipes with parameters that build modules for a given input shape."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import nn
+
+from .network import mlp
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid, "tanh": nn.Tanh}
+
+
+class Backbone(BaseEstimator):
+    """A recipe for an encoder, the label head on it, and the widths of the domain head beside it.
+
+    Subclasses are dataclasses of what the user may choose; `encoder` builds the module, and the class attributes say
+    how the paper continues behind the features.
+    """
+
+    ndim: ClassVar[int]  # dimensions of one input row: 1 = table, 3 = image
+    smallest: ClassVar[int] = 1  # pixels a side that the encoder needs
+    head_hidden: tuple[int, ...] = ()
+    domain_hidden: tuple[int, ...] = ()
+    dropout: float = 0.0
+
+    def encoder(self, shape: tuple[int, ...]) -> nn.Module:
+        """Build the module that turns rows of ``shape`` into flat features."""
+        raise TypeError(f"{type(self).__name__} has no encoder")
+
+    def head(self, dim: int, n_classes: int) -> nn.Module:
+        """Build the label head on ``dim`` features."""
+        return mlp(dim, *self.head_hidden, n_classes, dropout=self.dropout)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError where the encoder cannot take rows of ``shape``."""
+        if len(shape) != self.ndim:
+            fits = "tables (rows, features)" if self.ndim == 1 else "images (rows, channels, height, width)"
+            raise ValueError(f"the backbone {type(self).__name__} takes {fits}; these rows have shape {shape}")
+        if self.ndim == 3 and min(shape[1:]) < self.smallest:
+            name = type(self).__name__
+            raise ValueError(f"the backbone {name} needs images of at least {self.smallest} pixels a side; got {shape}")
+
+
+@dataclass
+class MLP(Backbone):
+    """Fully connected layers for tables and vectors.
+
+    Parameters
+    ----------
+    hidden : tuple of int
+        Widths of the encoder; the last one is the width of the features.
+    activation : {"relu", "sigmoid", "tanh"}
+        Also behind the last layer.
+    head_hidden, domain_hidden : tuple of int
+        Hidden widths of the label head and the domain head; () is a linear head.
+    dropout : float
+        Probability to drop a hidden unit of the label head, 0 … 1.
+    """
+
+    ndim: ClassVar[int] = 1
+    hidden: tuple[int, ...] = (64, 64)
+    activation: str = "relu"
+    head_hidden: tuple[int, ...] = ()
+    domain_hidden: tuple[int, ...] = (64,)
+    dropout: float = 0.0
+
+    def encoder(self, shape: tuple[int, ...]) -> nn.Module:
+        """Build linear layers, each followed by the activation."""
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"unknown activation {self.activation!r}; choose one of: {', '.join(ACTIVATIONS)}")
+        if not self.hidden:
+            raise ValueError("MLP(hidden=()) has no layer to adapt; give at least one width")
+        activation = ACTIVATIONS[self.activation]
+        return nn.Sequential(*mlp(*shape, *self.hidden, activation=activation), activation())
+
+
+def block(inputs: int, outputs: int, kernel: int, padding: int, pool: int, stride: int) -> list[nn.Module]:
+    """Convolution, max pooling, ReLU: pooling first is the same function, with fewer values to rectify."""
+    return [nn.Conv2d(inputs, outputs, kernel, padding=padding), nn.MaxPool2d(pool, stride), nn.ReLU()]
+
+
+@dataclass
+class MNISTNet(Backbone):
+    """The MNIST network of Ganin et al. (JMLR 2016, figure 4a): two 5×5 convolutions.
+
+    Convolution 5×5·32, pool 2, convolution 5×5·48, pool 2 | label head 100-100 | domain head 100.
+
+    Parameters
+    ----------
+    same_padding : bool
+        Pad the convolutions to keep the size, as the classic notebooks do (7×7×48 features of a 28×28 image), or not,
+        as LeNet and Caffe do (4×4×48). The paper does not say.
+    head_hidden, domain_hidden : tuple of int
+        Hidden widths of the heads.
+    """
+
+    ndim: ClassVar[int] = 3
+    smallest: ClassVar[int] = 16
+    same_padding: bool = True
+    head_hidden: tuple[int, ...] = (100, 100)
+    domain_hidden: tuple[int, ...] = (100,)
+
+    def encoder(self, shape: tuple[int, ...]) -> nn.Module:
+        """Build the convolutions for images of ``shape``."""
+        padding = 2 if self.same_padding else 0
+        return nn.Sequential(*block(shape[0], 32, 5, padding, 2, 2), *block(32, 48, 5, padding, 2, 2), nn.Flatten())
+
+
+@dataclass
+class SVHNNet(Backbone):
+    """The SVHN network of Ganin et al. (JMLR 2016, figure 4b): three 5×5 convolutions, wide heads with dropout.
+
+    Convolution 5×5·64, pool 3/2, convolution 5×5·64, pool 3/2, convolution 5×5·128 | label head 3072-2048 | domain
+    head 1024-1024. Padding keeps the size; the paper does not say.
+
+    Parameters
+    ----------
+    head_hidden, domain_hidden : tuple of int
+        Hidden widths of the heads.
+    dropout : float
+        Probability to drop a hidden unit of the label head, 0 … 1.
+    """
+
+    ndim: ClassVar[int] = 3
+    smallest: ClassVar[int] = 8
+    head_hidden: tuple[int, ...] = (3072, 2048)
+    domain_hidden: tuple[int, ...] = (1024, 1024)
+    dropout: float = 0.5
+
+    def encoder(self, shape: tuple[int, ...]) -> nn.Module:
+        """Build the convolutions for images of ``shape``."""
+        convolutions = [*block(shape[0], 64, 5, 2, 3, 2), *block(64, 64, 5, 2, 3, 2)]
+        return nn.Sequential(*convolutions, nn.Conv2d(64, 128, 5, padding=2), nn.ReLU(), nn.Flatten())
+
+
+@dataclass
+class GTSRBNet(Backbone):
+    """The traffic sign network of Ganin et al. (JMLR 2016, figure 4c): three convolutions.
+
+    Convolution 5×5·96, pool 2, convolution 3×3·144, pool 2, convolution 5×5·256, pool 2 | label head 512 | domain head
+    1024-1024. Padding keeps the size; the paper does not say.
+
+    Parameters
+    ----------
+    head_hidden, domain_hidden : tuple of int
+        Hidden widths of the heads.
+    """
+
+    ndim: ClassVar[int] = 3
+    smallest: ClassVar[int] = 8
+    head_hidden: tuple[int, ...] = (512,)
+    domain_hidden: tuple[int, ...] = (1024, 1024)
+
+    def encoder(self, shape: tuple[int, ...]) -> nn.Module:
+        """Build the convolutions for images of ``shape``."""
+        return nn.Sequential(
+            *block(shape[0], 96, 5, 2, 2, 2), *block(96, 144, 3, 1, 2, 2), *block(144, 256, 5, 2, 2, 2), nn.Flatten()
+        )
+
+
+@dataclass
+class Custom(Backbone):
+    """Your own encoder with a linear label head.
+
+    Parameters
+    ----------
+    module : nn.Module
+        (n, *input) → (n, dim). Each `fit` trains a copy of it.
+    domain_hidden : tuple of int
+        Hidden widths of the domain head.
+    """
+
+    ndim: ClassVar[int] = 0
+    module: nn.Module | None = None
+    domain_hidden: tuple[int, ...] = (64,)
+
+    def encoder(self, shape: tuple[int, ...]) -> nn.Module:
+        """Return a copy of the user's module."""
+        import copy
+
+        if self.module is None:
+            raise ValueError("this model was made with an encoder of your own: pass it as backbone=")
+        return copy.deepcopy(self.module)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Accept any shape: the dry run tells."""
+
+
+BACKBONES: dict[str, type[Backbone]] = {"mlp": MLP, "mnist": MNISTNet, "svhn": SVHNNet, "gtsrb": GTSRBNet}
+
+
+def feature_width(encoder: nn.Module, shape: tuple[int, ...]) -> int:
+    """Find the width of the features by encoding one empty row.
+
+    Raises
+    ------
+    ValueError
+        The encoder cannot take such rows, or gives no flat features.
+    """
+    training, parameter = encoder.training, next(encoder.parameters(), None)
+    encoder.eval()  # batch norm keeps its statistics
+    try:
+        with torch.no_grad():
+            features = encoder(torch.zeros(1, *shape, device=None if parameter is None else parameter.device))
+    except RuntimeError as error:
+        raise ValueError(f"the encoder cannot take rows of shape {shape}: {error}") from error
+    finally:
+        encoder.train(training)
+    if features.dim() != 2:
+        raise ValueError(
+            f"the encoder turns one row into shape {tuple(features.shape)}; expected (1, dim): end it with nn.Flatten()"
+        )
+    return features.shape[1]

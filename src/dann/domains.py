@@ -1,0 +1,283 @@
+"""The door: arrays of labelled sources and a target come in, are checked once, and leave as `Domains`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+UNKNOWN = -1
+
+
+class Batch(NamedTuple):
+    """One training batch: blocks of rows, the sources' first and the target's last."""
+
+    x: Tensor  # (n, *input), as stored: uint8 images are not yet floats
+    y: Tensor  # (n,) int64 class codes, -1 = unknown
+    domain: Tensor  # (n,) int64, 0 … S-1 = sources, S = target
+    index: Tensor  # type: ignore[assignment]  # (n,) int64 row number inside its own domain
+    n_source: int  # rows [:n_source] are source
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Rows of one domain.
+
+    Parameters
+    ----------
+    name : str
+    x : ndarray (n, *input), float32 or uint8
+    y : ndarray (n,) int64
+        Class codes 0 … K-1, -1 = unknown.
+    """
+
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+
+
+@dataclass(frozen=True)
+class Domains:
+    """Labelled sources and a target, checked and coded.
+
+    Parameters
+    ----------
+    sources : tuple of Domain
+    target : Domain
+    classes : ndarray (K,)
+        The users' labels; code k stands for ``classes[k]``.
+    columns : list of str or None
+        Names of the features, where the users' data had them.
+    """
+
+    sources: tuple[Domain, ...]
+    target: Domain
+    classes: np.ndarray
+    columns: list[str] | None = None
+
+    @property
+    def all(self) -> tuple[Domain, ...]:
+        """Every domain in the order of its number, target last."""
+        return (*self.sources, self.target)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one input row."""
+        return self.target.x.shape[1:]
+
+    @classmethod
+    def from_arrays(
+        cls, X: Any, y: Any, X_target: Any = None, y_target: Any = None, sample_domain: Any = None
+    ) -> "Domains":
+        """Check arrays or data frames and code their labels.
+
+        Parameters
+        ----------
+        X : array-like or data frame (n, features), or images (n, H, W), (n, C, H, W) or (n, H, W, C)
+        y : array-like (n,)
+            Labels of any kind; those of target rows in ``X`` are ignored.
+        X_target : like ``X``, optional
+        y_target : array-like, optional
+            Target labels that training may use; -1 (unless it is a class of the source), None or NaN mark unknown ones.
+        sample_domain : array-like of int (n,), optional
+            The domain of every row of ``X``: different numbers ≥ 0 are different sources, negative ones are the target.
+
+        Raises
+        ------
+        ValueError
+            NaN or infinite features, text, other columns in the target, an empty domain, fewer than two classes, labels
+            unseen in the source.
+        """
+        columns = names_of(X)
+        x = as_inputs(X, "the source" if sample_domain is None else "X")
+        labels = as_labels(y, len(x), "y")
+        if sample_domain is None:
+            parts, rest = {"source": np.arange(len(x))}, None
+        else:
+            parts, rest = split_by_domain(sample_domain, len(x))
+        if X_target is None:
+            if rest is None or not len(rest):
+                raise ValueError(
+                    "there are no target rows: give X_target, or mark rows of X as target by a negative sample_domain"
+                )
+            if y_target is not None:
+                raise ValueError("y_target belongs to X_target, and X_target is missing")
+            x_target = x[rest]
+        elif rest is not None and len(rest):
+            raise ValueError(f"target rows come from two places: X_target and {len(rest)} rows with sample_domain < 0")
+        else:
+            x_target = as_inputs(arrange(X_target, columns, "the target"), "the target")
+        match_inputs(x_target, x.shape[1:], x.dtype, "the target")
+        if x_target.dtype != x.dtype:
+            x, x_target = x.astype(np.float32), x_target.astype(np.float32)
+
+        in_source = np.concatenate(list(parts.values()))
+        classes = np.unique(labels[in_source])
+        if len(classes) < 2:
+            raise ValueError(f"the source has one class, {classes[0]!r}: a classifier needs at least two")
+        sources = tuple(Domain(name, x[rows], encode(labels[rows], classes, name)) for name, rows in parts.items())
+        coded = np.full(len(x_target), UNKNOWN, dtype=np.int64)
+        if y_target is not None:
+            given = np.asarray(y_target, dtype=object).ravel()
+            if len(given) != len(x_target):
+                raise ValueError(f"y_target has {len(given)} labels for {len(x_target)} target rows")
+            known = np.array([not is_unknown(v, classes) for v in given], dtype=bool)
+            if known.any():
+                coded[known] = encode(np.array(given[known].tolist()), classes, "the target")
+        return cls(sources, Domain("target", x_target, coded), classes, columns)
+
+
+def names_of(x: Any) -> list[str] | None:
+    """Column names of a data frame; None for arrays."""
+    columns = getattr(x, "columns", None)
+    return None if columns is None else [str(c) for c in columns]
+
+
+def arrange(x: Any, columns: Sequence[str] | None, what: str) -> Any:
+    """Put a frame's columns into the order of ``columns``; arrays pass unchanged.
+
+    Raises
+    ------
+    ValueError
+        Columns are missing or unknown.
+    """
+    names = names_of(x)
+    if columns is None or names is None or names == list(columns):
+        return x
+    missing, extra = [c for c in columns if c not in names], [c for c in names if c not in columns]
+    if missing or extra:
+        raise ValueError(f"{what} has other columns than the source: missing {missing}, unexpected {extra}")
+    return x.iloc[:, [names.index(c) for c in columns]]
+
+
+def as_inputs(x: Any, what: str) -> np.ndarray:
+    """Turn features into float32 (n, d), or images into float32 or uint8 (n, C, H, W).
+
+    Raises
+    ------
+    ValueError
+        No rows, text, NaN or infinite values, a shape that is neither a table nor images.
+    """
+    if hasattr(x, "toarray"):  # a scipy sparse matrix
+        x = x.toarray()
+    a = np.asarray(x)
+    if a.dtype.kind in "OUS":
+        a = numbers_from(a, names_of(x), what)
+    if a.dtype.kind not in "buif":
+        raise ValueError(f"{what} holds values of type {a.dtype}; features must be numbers")
+    if a.ndim not in (2, 3, 4):
+        raise ValueError(
+            f"{what} has shape {a.shape}; expected a table (rows, features) or images (rows, [channels,] height, width)"
+        )
+    if len(a) == 0:
+        raise ValueError(f"{what} has no rows")
+    if 0 in a.shape:
+        raise ValueError(f"{what} has shape {a.shape}: rows without features")
+    if a.ndim == 3:
+        a = a[:, None]
+    elif a.ndim == 4 and a.shape[1] not in (1, 3, 4) and a.shape[3] in (1, 3, 4):
+        a = np.moveaxis(a, 3, 1)
+    if a.dtype == np.uint8 and a.ndim == 4:
+        return np.ascontiguousarray(a)
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and that is reported below
+        a = np.ascontiguousarray(a, dtype=np.float32)
+    if not np.isfinite(a.sum(dtype=np.float64)):
+        bad = np.argwhere(~np.isfinite(a))
+        row, place = int(bad[0][0]), tuple(int(i) for i in bad[0][1:])
+        names = names_of(x)
+        where = f"column {names[place[0]]!r}" if names else f"position {place[0] if len(place) == 1 else place}"
+        raise ValueError(
+            f"{what} has {len(bad)} values that are NaN or infinite (as float32), the first in row {row}, {where}; "
+            "impute or drop them"
+        )
+    return a
+
+
+def numbers_from(a: np.ndarray, names: list[str] | None, what: str) -> np.ndarray:
+    """Turn an array of objects or text into float64, or name the first value that is no number."""
+    try:
+        return a.astype(np.float64)
+    except (TypeError, ValueError):
+        pass
+    for place, value in np.ndenumerate(a):
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            column = repr(names[place[1]]) if names and len(place) > 1 else place[1:]
+            raise ValueError(
+                f"{what} has {value!r} where a number belongs (row {place[0]}, column {column}); "
+                "encode text as numbers or leave the column out"
+            ) from None
+    raise ValueError(f"{what} holds values of type {a.dtype}; features must be numbers")
+
+
+def match_inputs(x: np.ndarray, shape: tuple[int, ...], dtype: Any, what: str) -> None:
+    """Raise ValueError unless rows have the shape, and images the kind of pixel, that the source has."""
+    if x.shape[1:] != tuple(shape):
+        raise ValueError(
+            f"{what} has rows of shape {x.shape[1:]}, the source has rows of shape {tuple(shape)}: "
+            "both need the same columns (or the same image size and channels)"
+        )
+    if x.dtype != dtype and x.ndim > 2:
+        raise ValueError(f"{what} has {x.dtype} pixels, the source has {dtype}: give both as uint8 or both as floats")
+
+
+def as_labels(y: Any, n: int, what: str) -> np.ndarray:
+    """Turn labels into a 1-d array without missing values.
+
+    Raises
+    ------
+    ValueError
+        Not one label a row, or missing labels.
+    """
+    a = np.asarray(y)
+    if a.ndim == 2 and a.shape[1] == 1:
+        a = a[:, 0]
+    if a.shape != (n,):
+        raise ValueError(f"{what} has shape {a.shape}; expected one label for each of the {n} rows")
+    if a.dtype == object:
+        missing = np.array([v is None or v != v for v in a], dtype=bool)
+        if not missing.any():
+            a = np.array(a.tolist())
+    else:
+        missing = np.isnan(a) if a.dtype.kind == "f" else np.zeros(n, dtype=bool)
+    if missing.any():
+        raise ValueError(f"{what} has {int(missing.sum())} missing labels, the first in row {int(missing.argmax())}")
+    if a.dtype.kind == "f" and not np.all(a == np.round(a)):
+        raise ValueError(f"{what} is continuous (for example {a[a != np.round(a)][0]}); labels must be classes")
+    return a
+
+
+def encode(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
+    """Turn labels into codes 0 … K-1.
+
+    Raises
+    ------
+    ValueError
+        A label is none of ``classes``.
+    """
+    unseen = sorted(set(np.unique(labels).tolist()) - set(classes.tolist()), key=str)
+    if unseen:
+        raise ValueError(
+            f"{what} has labels that the source does not have: {unseen[:5]}; known are {classes[:10].tolist()}"
+        )
+    return np.searchsorted(classes, labels).astype(np.int64)
+
+
+def is_unknown(value: Any, classes: np.ndarray) -> bool:
+    """Whether a target label marks 'not known': None, NaN, or -1 where -1 is no class."""
+    if value is None or value != value:
+        return True
+    return isinstance(value, (int, float, np.number)) and value == UNKNOWN and UNKNOWN not in classes.tolist()
+
+
+def split_by_domain(sample_domain: Any, n: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Split row numbers by domain: ``({"source 0": rows, …}, rows of the target)``."""
+    ids = np.asarray(sample_domain)
+    if ids.shape != (n,) or ids.dtype.kind not in "iu":
+        raise ValueError(f"sample_domain must be {n} whole numbers, one a row; got shape {ids.shape}, type {ids.dtype}")
+    parts = {f"source {k}": np.flatnonzero(ids == k) for k in np.unique(ids[ids >= 0])}
+    if not parts:
+        raise ValueError("there are no source rows: sample_domain is negative in every row")
+    return parts, np.flatnonzero(ids < 0)

@@ -1,0 +1,69 @@
+"""The only training loop."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from .domains import Batch
+from .network import Network
+from .streams import ArrayStream
+
+
+class Step(NamedTuple):
+    """What one step of the training leaves: its number, from 0, and its loss terms, still on the device."""
+
+    number: int
+    terms: dict[str, Tensor]  # 0-d; reading one waits for the device
+
+
+class Game(Protocol):
+    """What the loop needs of a method."""
+
+    def moves(
+        self, net: Network, batch: Batch, progress: Tensor
+    ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+        """Yield ``(players, terms)`` in the order of play."""
+
+
+def train(
+    net: Network,
+    method: Game,
+    stream: ArrayStream,
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    start: int = 0,
+    schedule: Callable[[float], float] | None = None,
+) -> Iterator[Step]:
+    """Play ``method`` on ``net`` and yield a `Step` after every batch; the caller decides what to do in between.
+
+    Parameters
+    ----------
+    optimizer : torch.optim.Optimizer
+        Its parameter groups carry ``base_lr``, the learning rate at factor 1.
+    steps, start : int
+        The whole length of the training, and the first step to take: ``start > 0`` resumes.
+    schedule : callable, optional
+        progress (0 … 1) → factor on the learning rates.
+    """
+    device = stream.device
+    for number in range(start, steps):
+        progress = number / steps
+        if schedule is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * schedule(progress)
+        net.train()  # in every step: the caller may have evaluated in between
+        seen: dict[str, Tensor] = {}
+        for players, terms in method.moves(net, stream.at(number), torch.tensor(progress, device=device)):
+            update(net, optimizer, players, terms)
+            seen.update({name: term.detach() for name, term in terms.items()})
+        yield Step(number, seen)
+
+
+def update(net: Network, optimizer: torch.optim.Optimizer, players: tuple[str, ...], terms: dict[str, Tensor]) -> None:
+    """Take one optimiser step of the named players on the sum of the terms; the others get no gradient."""
+    optimizer.zero_grad()
+    loss = torch.stack(tuple(terms.values())).sum()
+    loss.backward(inputs=[p for player in players for p in net.group(player)])
+    optimizer.step()

@@ -1,0 +1,127 @@
+"""Inter-twinning moons: figure 2 of Ganin et al. (JMLR 2016), target turned by 35°."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import plots
+from ..adapter import DomainAdapter
+from ..backbones import MLP
+from ..datasets import Task, moons
+from ..methods import DANN
+from ..methods.dann import domain_logits
+from .study import Experiment, Study
+
+PUBLISHED = (
+    {
+        "dataset": "moons",
+        "method": "dann",
+        "domain": "source",
+        "accuracy": 1.0,
+        "source": "Ganin et al. 2016, figure 2",
+    },
+    {
+        "dataset": "moons",
+        "method": "dann",
+        "domain": "target",
+        "accuracy": 1.0,
+        "source": "Ganin et al. 2016, figure 2",
+    },
+)
+
+
+def adapter(weight: float, steps: int) -> DomainAdapter:
+    """Return the estimator of this experiment; weight 0 is the plain net with a domain head that watches."""
+    return DomainAdapter(DANN(weight=weight), MLP(hidden=(15,), activation="sigmoid", domain_hidden=()), steps=steps)
+
+
+def marked(task: Task) -> np.ndarray:
+    """Return four points to follow, as the paper does: the tips of both moons, on the target."""
+    x, y = task.target.x, task.target.y
+    tips = []
+    for k in (0, 1):
+        rows = x[y == k]
+        along = np.linalg.svd(rows - rows.mean(0), full_matrices=False)[2][0]
+        order = np.argsort(rows @ along)
+        tips += [rows[order[0]], rows[order[-1]]]
+    return np.array(tips)
+
+
+def run(study: Study) -> None:
+    """Train the plain net and DANN, and draw the paper's four panels of each."""
+    for seed in study.seeds:
+        task = moons(seed=seed)
+        models = {
+            name: study.fit(task, adapter(weight, study.options["steps"]), seed, method=name)
+            for name, weight in (("source-only", 0.0), ("dann", study.options["weight"]))
+        }
+        if seed == study.seeds[0]:
+            draw(study, task, models)
+
+
+def draw(study: Study, task: Task, models: dict[str, DomainAdapter]) -> None:
+    """Write the paper's figure: label boundary, features, domain boundary, hidden units as lines."""
+    both = np.concatenate([task.source.x, task.target.x])
+    four = marked(task)
+    with study.figure("moons", 2, 4, (3.4, 3.1)) as (_, axes):
+        for row, (name, model) in zip(axes, models.items(), strict=True):
+            plots.regions(row[0], partial(class_probability, model), both, label="label boundary")
+            plots.points(row[0], task.source.x, task.source.y, label="source")
+            row[0].scatter(task.target.x[:, 0], task.target.x[:, 1], s=5, c="black", label="target")
+            features = plots.projection(model.transform(np.concatenate([both, four])))
+            n = len(task.source.x)
+            plots.domains(row[1], features[:n], features[n : len(both)])
+            plots.regions(row[2], partial(domain_probability, model), both, label="domain boundary")
+            plots.domains(row[2], task.source.x, task.target.x)
+            plots.domains(row[3], task.source.x, task.target.x, size=4)
+            hidden_units(row[3], model, both)
+            for place, letter in zip(four, "ABCD", strict=True):
+                row[0].annotate(letter, place, weight="bold")
+            for place, letter in zip(features[len(both) :], "ABCD", strict=True):
+                row[1].annotate(letter, place, weight="bold")
+            accuracy = study.values(task.name, name)[0]
+            row[0].set_ylabel(f"{name}\ntarget accuracy {accuracy:.3f}", fontsize=11)
+            for ax in row:
+                ax.legend(fontsize=6, loc="upper right")
+        for ax, title in zip(axes[0], ("labels", "features (PCA)", "domains", "hidden units"), strict=True):
+            ax.set_title(title)
+
+
+def class_probability(model: DomainAdapter, x: np.ndarray) -> np.ndarray:
+    """Return the probability of the second of two classes, (n,)."""
+    return model.predict_proba(x)[:, 1]
+
+
+def domain_probability(model: DomainAdapter, x: np.ndarray) -> np.ndarray:
+    """Return the domain head's probability that rows are target, (n,)."""
+    with torch.no_grad():
+        features, _ = model.network_(torch.from_numpy(x))
+        return domain_logits(model.network_, features).softmax(1)[:, 1].numpy()
+
+
+def hidden_units(ax: Any, model: DomainAdapter, around: np.ndarray) -> None:
+    """Draw every hidden unit as the line on which its input is zero."""
+    net = model.network_
+    layer = net.get_submodule("encoder.0")
+    assert isinstance(layer, nn.Linear)
+    weight = layer.weight.detach().numpy() / net.normalize.scale.numpy()
+    bias = layer.bias.detach().numpy() - weight @ net.normalize.mean.numpy()
+    low, high = around.min(0) - 0.3, around.max(0) + 0.3
+    ax.set_xlim(low[0], high[0])
+    ax.set_ylim(low[1], high[1])
+    for (a, b), c in zip(weight, bias, strict=True):
+        foot = -c * np.array([a, b]) / (a * a + b * b)  # the point of the line that is nearest to the origin
+        ax.axline(foot, foot + np.array([-b, a]), color="black", lw=0.7)
+
+
+EXPERIMENT = Experiment(
+    name="moons",
+    summary="inter-twinning moons, target turned by 35° (figure 2 of the paper): plain net and DANN",
+    run=run,
+    seeds=5,
+    options={"steps": 3000, "weight": 6.0},
+    published=PUBLISHED,
+)

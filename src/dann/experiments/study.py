@@ -1,0 +1,217 @@
+"""Study: the trainings of one experiment, with their rows, figures and files, resumed where they stopped."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import plots, runs
+from ..adapter import DomainAdapter
+from ..datasets import Task
+from ..engine import Step
+from ..metrics import domain_accuracy, proxy_a_distance
+
+Row = dict[str, Any]
+PROGRESS_EVERY = 20  # steps between two moves of the progress bar
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment by name.
+
+    Parameters
+    ----------
+    name, summary : str
+        As ``dann list`` shows them.
+    run : callable
+        Study → None: trains, and draws the figures.
+    seeds : int
+        How many seeds it runs unless told otherwise.
+    options : mapping
+        What the user may set, with the defaults.
+    published : sequence of dict
+        Published figures: "dataset", "method", "domain", "source" (who reports it), and metrics.
+    """
+
+    name: str
+    summary: str
+    run: Callable[["Study"], None]
+    seeds: int = 5
+    options: Mapping[str, Any] = field(default_factory=dict)
+    published: Sequence[Mapping[str, Any]] = ()
+
+
+class Study:
+    """Trainings, rows, figures and files of one run of an experiment.
+
+    An interrupted study goes on where it stopped when it is opened again with the same settings; a complete one, or
+    one with other settings, is started anew.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    folder : Path
+        Holds ``study.json`` (settings and rows), ``models/``, ``figures/``.
+    seeds : sequence of int
+    options : mapping
+        The experiment's options; the defaults of those that are left out are filled in.
+    device : str
+    on_progress : callable, optional
+        (description, steps done, steps in all), of the training that is under way.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: Path,
+        seeds: Sequence[int],
+        options: Mapping[str, Any] | None = None,
+        device: str = "auto",
+        on_progress: Callable[[str, int, int], None] | None = None,
+    ):
+        options = dict(options or {})
+        unknown = [name for name in options if name not in experiment.options]
+        if unknown:
+            known = ", ".join(experiment.options) or "none"
+            raise ValueError(f"the experiment {experiment.name} has no option {unknown[0]!r}; its options: {known}")
+        self.experiment, self.folder, self.seeds, self.device = experiment, Path(folder), list(seeds), device
+        self.options = {**experiment.options, **options}
+        self.settings = {"seeds": self.seeds, **self.options, "device": device, "version": runs.version()}
+        self.on_progress = on_progress
+        self.rows: list[Row] = []
+        self.figures: list[Path] = []
+        before = runs.read_json(self.folder / "study.json")
+        if before is not None and not before["complete"] and before["settings"] == self.settings:
+            self.rows = before["rows"]
+        else:
+            for part in ("models", "figures", "trainings", "snapshots"):
+                shutil.rmtree(self.folder / part, ignore_errors=True)
+        self._store(complete=False)
+
+    def run(self) -> "Study":
+        """Run the experiment to its end."""
+        self.experiment.run(self)
+        self._store(complete=True)
+        shutil.rmtree(self.folder / "trainings", ignore_errors=True)
+        return self
+
+    def report(self) -> dict[str, Any]:
+        """Return what ``--json`` writes."""
+        published = [dict(p) for p in self.experiment.published]
+        return {"name": self.experiment.name, "settings": self.settings, "rows": self.rows, "published": published}
+
+    def _store(self, complete: bool) -> None:
+        runs.write_json(self.folder / "study.json", {**self.report(), "complete": complete})
+
+    def fit(
+        self,
+        task: Task,
+        adapter: DomainAdapter,
+        seed: int,
+        *,
+        dataset: str = "",
+        method: str = "",
+        pad: bool = False,
+        snapshots: Iterable[int] = (),
+    ) -> DomainAdapter:
+        """Train one adapter on a task with one seed and keep two rows: on source and on target test rows.
+
+        Methods that train on target labels get them; nothing else does.
+
+        Parameters
+        ----------
+        dataset, method : str
+            Names in the rows; default to the task's and the method's.
+        pad : bool
+            Also measure the proxy A-distance of the features of the test rows.
+        snapshots : iterable of int
+            Steps after which the features of the target test rows are kept; see `snapshot`.
+        """
+        dataset, method = dataset or task.name, method or str(adapter.method)
+        key = f"{dataset}-{method}-{seed}"
+        adapter.set_params(random_state=seed, device=self.device)
+        model = self.folder / "models" / f"{key}.safetensors"
+        if any((r["dataset"], r["method"], r["seed"]) == (dataset, method, seed) for r in self.rows) and model.exists():
+            return DomainAdapter.load(model, device=self.device)
+        wanted = set(snapshots)
+
+        def on_step(step: Step) -> None:
+            done = step.number + 1
+            if self.on_progress is not None and (done % PROGRESS_EVERY == 0 or done == adapter.steps):
+                self.on_progress(f"{dataset} · {method} · seed {seed}", done, adapter.steps)
+            if done in wanted:
+                features = {
+                    "source": adapter.transform(task.source_test.x),
+                    "target": adapter.transform(task.target_test.x),
+                }
+                predicted = {"predicted": adapter.predict(task.target_test.x)}
+                self._keep(self._snapshot_path(key, done), {**features, **predicted})
+
+        start = time.perf_counter()
+        labels = task.target.y if adapter._method().uses_target_labels else None
+        training = self.folder / "trainings" / key
+        adapter.fit(task.source.x, task.source.y, task.target.x, labels, run=training, on_step=on_step)
+        seconds = time.perf_counter() - start
+        adapter.save(model)
+        both = {"source": task.source_test, "target": task.target_test}
+        more = self.domain_rows(adapter, task, pad)
+        for domain, test in both.items():
+            scores = adapter.evaluate(test.x, test.y)
+            scores.pop("confusion")
+            names = {"dataset": dataset, "method": method, "seed": seed, "domain": domain}
+            self.rows.append({**names, **scores, "seconds": round(seconds, 3), **more})
+        self._store(complete=False)
+        return adapter
+
+    def domain_rows(self, adapter: DomainAdapter, task: Task, pad: bool) -> dict[str, float]:
+        """Measure how far the domains can be told apart, where the model or the caller has means to."""
+        more = {}
+        if "domain" in adapter.network_.parts:
+            predicted = [adapter.predict_domain(t.x) for t in (task.source_test, task.target_test)]
+            truth = np.repeat([0, 1], [len(p) for p in predicted])
+            more["domain_accuracy"] = domain_accuracy(np.concatenate(predicted), truth)
+        if pad:
+            sides = adapter.transform(task.source_test.x[:2000]), adapter.transform(task.target_test.x[:2000])
+            more["pad"] = proxy_a_distance(*sides)
+        return more
+
+    def add(self, **row: Any) -> None:
+        """Keep a row that no adapter made."""
+        self.rows.append(row)
+        self._store(complete=False)
+
+    def has(self, **names: Any) -> bool:
+        """Whether a row with these entries is there already."""
+        return any(all(row.get(k) == v for k, v in names.items()) for row in self.rows)
+
+    def _snapshot_path(self, key: str, step: int) -> Path:
+        return self.folder / "snapshots" / key / f"{step:07d}.npz"
+
+    def _keep(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
+        import io
+
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]
+        runs.write(path, buffer.getvalue())
+
+    def snapshot(self, dataset: str, method: str, seed: int, step: int) -> dict[str, np.ndarray]:
+        """Return the features of source and target test rows after a step, and the predicted target classes."""
+        with np.load(self._snapshot_path(f"{dataset}-{method}-{seed}", step), allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    @contextmanager
+    def figure(self, name: str, rows: int, columns: int, size: tuple[float, float] = (3.2, 3.0), **options: Any) -> Any:
+        """Give ``(figure, axes)`` to draw on, and write them to ``figures/NAME.png`` afterwards."""
+        fig, axes = plots.figure(rows, columns, size, **options)
+        yield fig, axes
+        self.figures.append(plots.save(fig, self.folder / "figures" / f"{name}.png"))
+
+    def values(self, dataset: str, method: str, domain: str = "target", metric: str = "accuracy") -> list[float]:
+        """Return one metric of all seeds of a method."""
+        wanted = {"dataset": dataset, "method": method, "domain": domain}
+        return [r[metric] for r in self.rows if all(r[k] == v for k, v in wanted.items())]

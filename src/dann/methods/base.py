@@ -1,0 +1,58 @@
+"""The contract of a method: hyper-parameters in, named losses out, no state."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from sklearn.base import BaseEstimator
+from torch import Tensor, nn
+
+from ..domains import Batch, Domains
+from ..functional import cross_entropy
+from ..network import Network, View
+
+Terms = dict[str, Tensor]
+Move = tuple[tuple[str, ...], Terms]
+
+
+@dataclass
+class Method(BaseEstimator):
+    """A domain adaptation objective. Subclasses are dataclasses of hyper-parameters.
+
+    Override `loss` for one objective that everybody minimises, or `moves` for a game of several.
+    """
+
+    uses_target_labels: ClassVar[bool] = False  # a method that does is an oracle
+
+    def check(self, domains: Domains) -> None:
+        """Raise ValueError where the method cannot be trained on these domains."""
+
+    def build(self, net: Network) -> dict[str, nn.Module]:
+        """Return the modules that this method trains beside the network, by name."""
+        return {}
+
+    def learning_rates(self) -> dict[str, float]:
+        """Return factors on the learning rate of single players, by name; the others have 1."""
+        return {}
+
+    def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
+        """Return the named terms whose sum every player minimises.
+
+        Parameters
+        ----------
+        net : Network
+        source, target : View
+        progress : 0-d Tensor
+            Fraction of the training that is done, 0 … 1.
+        """
+        raise TypeError(f"{type(self).__name__} defines neither loss nor moves")
+
+    def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
+        """Yield ``(players, terms)`` in the order of play; each is one optimiser step of these players."""
+        source, target = net.views(batch)
+        yield net.players, self.loss(net, source, target, progress)
+
+    @staticmethod
+    def label_loss(source: View, target: View) -> Tensor:
+        """Mean cross entropy on the source labels plus that on the target labels that the user marked as known."""
+        return cross_entropy(source.logits, source.y) + cross_entropy(target.logits, target.y)

@@ -1,0 +1,38 @@
+"""A diagnostic: learn to tell the domains apart."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..domains import Batch
+from ..functional import domain_loss
+from ..network import Network
+from .base import Method, Move
+from .dann import domain_head, domain_logits
+
+
+@dataclass
+class DomainOnly(Method):
+    """Train encoder and domain head to tell the domains apart: no reversal, no label loss, an untrained label head.
+
+    It shows how far apart the domains can be told with this network; its class predictions mean nothing.
+
+    Parameters
+    ----------
+    hidden : tuple of int or None
+        Hidden widths of the domain head; None takes those of the backbone's paper, () is a linear head.
+    """
+
+    hidden: tuple[int, ...] | None = None
+
+    def build(self, net: Network) -> dict[str, nn.Module]:
+        """Return the domain head."""
+        return {"domain": domain_head(net, self.hidden)}
+
+    def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
+        """Yield one move of encoder and domain head."""
+        source, target = net.views(batch)
+        logits = domain_logits(net, torch.cat([source.features, target.features]))
+        yield ("encoder", "domain"), {"domain": domain_loss(logits, batch.domain)}

@@ -1,0 +1,27 @@
+"""Training on the target's labels: an oracle, the upper bound of adaptation."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from ..domains import Domains
+from ..functional import cross_entropy
+from ..network import Network, View
+from .base import Method, Terms
+
+
+@dataclass
+class TargetOnly(Method):
+    """Train on target labels alone, to learn what the network could do with them. An oracle, not a method to use."""
+
+    uses_target_labels: ClassVar[bool] = True
+
+    def check(self, domains: Domains) -> None:
+        """Refuse to train without target labels."""
+        if not (domains.target.y >= 0).any():
+            raise ValueError("TargetOnly trains on target labels, and none are known: give y_target")
+
+    def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
+        """Return the cross entropy on the target."""
+        return {"label": cross_entropy(target.logits, target.y)}

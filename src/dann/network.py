@@ -1,0 +1,199 @@
+"""The network that every method trains: encoder → label head, and the parts that the method adds."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .domains import Batch
+
+SCALINGS = ("standard", "mean", "image", "none")
+INITIALIZATIONS = ("torch", "truncated-normal", "xavier", "he")
+
+
+class View(NamedTuple):
+    """One side of an encoded batch, source or target, as a method sees it."""
+
+    x: Tensor  # (n, *input)
+    y: Tensor  # (n,) class codes, -1 = unknown
+    domain: Tensor  # (n,)
+    index: Tensor  # type: ignore[assignment]  # (n,) row number inside its own domain
+    features: Tensor  # (n, dim)
+    logits: Tensor  # (n, classes)
+
+
+class Normalize(nn.Module):
+    """Turn stored rows into the floats that the encoder sees: ``(x - mean) / scale``, then per image if asked.
+
+    Parameters
+    ----------
+    mean, scale : Tensor
+        Broadcast against a row: (d,) for tables, (C, 1, 1) for images.
+    per_image : bool
+        Also give every channel of every image mean 0 and standard deviation 1.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, mean: Tensor, scale: Tensor, per_image: bool = False):
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+        self.per_image = per_image
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise rows (n, *input)."""
+        x = (x.to(self.mean.dtype) - self.mean) / self.scale
+        if self.per_image:
+            x = nn.functional.instance_norm(x)
+        return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+    @classmethod
+    def fit(cls, domains: Sequence[np.ndarray], scaling: str) -> "Normalize":
+        """Measure mean and scale so that every domain counts the same, whatever its number of rows.
+
+        Parameters
+        ----------
+        domains : sequence of ndarray (n, *input)
+        scaling : str
+            "standard": mean 0 and standard deviation 1, per feature of a table or per channel of an image; "mean":
+            subtract the mean only, the papers' preprocessing (uint8 pixels are divided by 255); "image": mean 0 and
+            deviation 1 per image and channel; "none": as stored (uint8 pixels divided by 255).
+        """
+        x = domains[0]
+        if scaling not in SCALINGS:
+            raise ValueError(f"unknown scaling {scaling!r}; choose one of: {', '.join(SCALINGS)}")
+        if scaling == "image" and x.ndim != 4:
+            raise ValueError("scaling='image' needs images; these rows are tables: use 'standard'")
+        axes = (0, 2, 3) if x.ndim == 4 else (0,)
+        unit = 255.0 if x.dtype == np.uint8 else 1.0
+        mean, scale = np.zeros([x.shape[1]]), np.full([x.shape[1]], unit)
+        if scaling in ("standard", "mean"):
+            means = [d.mean(axes, dtype=np.float64) for d in domains]
+            mean = np.mean(means, axis=0)
+        if scaling == "standard":
+            squares = [
+                np.square(d - mean.astype(np.float32).reshape(-1, *[1] * (x.ndim - 2))).mean(axes, dtype=np.float64)
+                for d in domains
+            ]
+            deviation = np.sqrt(np.mean(squares, axis=0))
+            scale = np.where(deviation > 1e-7 * np.maximum(np.abs(mean), 1), deviation, 1.0)  # constant: only centre
+        shape = (-1, 1, 1) if x.ndim == 4 else (-1,)
+        as_tensor = lambda a: torch.tensor(a, dtype=torch.float32).reshape(shape)  # noqa: E731
+        return cls(as_tensor(mean), as_tensor(scale), per_image=scaling == "image")
+
+
+class Network(nn.Module):
+    """Normalisation, encoder, label head, and the method's parts: one module, one ``state_dict``.
+
+    Parameters
+    ----------
+    normalize : nn.Module
+        (n, *input) as stored → (n, *input) floats.
+    encoder : nn.Module
+        (n, *input) → features (n, dim).
+    head : nn.Module
+        (n, dim) → logits (n, classes).
+    dim, n_classes, n_domains : int
+    domain_hidden : tuple of int
+        Hidden widths of the domain head that the backbone's paper puts beside it.
+    encoding : {"joint", "separate"}
+        Whether source and target rows of a batch go through the encoder together or one side after the other. It
+        matters to batch norm alone: "joint" normalises by the statistics of both.
+    """
+
+    def __init__(
+        self,
+        normalize: Normalize,
+        encoder: nn.Module,
+        head: nn.Module,
+        *,
+        dim: int,
+        n_classes: int,
+        n_domains: int,
+        domain_hidden: tuple[int, ...] = (),
+        encoding: str = "joint",
+    ):
+        super().__init__()
+        if encoding not in ("joint", "separate"):
+            raise ValueError(f"unknown encoding {encoding!r}; choose one of: joint, separate")
+        self.normalize, self.encoder, self.head = normalize, encoder, head
+        self.dim, self.n_classes, self.n_domains = dim, n_classes, n_domains
+        self.domain_hidden, self.encoding = domain_hidden, encoding
+        self.parts = nn.ModuleDict()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features (n, dim) and logits (n, classes) of stored rows (n, *input)."""
+        features = self.encoder(self.normalize(x))
+        return features, self.head(features)
+
+    def views(self, batch: Batch) -> tuple[View, View]:
+        """Encode a batch and split it into its source and target sides."""
+        n = batch.n_source
+        if self.encoding == "joint":
+            features, logits = self(batch.x)
+        else:
+            sides = self(batch.x[:n]), self(batch.x[n:])
+            features, logits = (torch.cat(both) for both in zip(*sides, strict=True))
+        rows = (batch.x, batch.y, batch.domain, batch.index, features, logits)
+        return View(*(r[:n] for r in rows)), View(*(r[n:] for r in rows))
+
+    @property
+    def players(self) -> tuple[str, ...]:
+        """Everything that trains, by name."""
+        return ("encoder", "head", *self.parts)
+
+    def group(self, player: str) -> list[nn.Parameter]:
+        """Trainable parameters of one player: "encoder", "head" or the name of a part."""
+        module = self.parts[player] if player in self.parts else getattr(self, player)
+        return [p for p in module.parameters() if p.requires_grad]
+
+
+def mlp(*widths: int, activation: type[nn.Module] = nn.ReLU, dropout: float = 0.0) -> nn.Sequential:
+    """Linear layers with an activation between them, none behind the last: ``mlp(2, 64, 64, 3)``.
+
+    Parameters
+    ----------
+    *widths : int
+        Input, hidden and output widths.
+    activation : nn.Module class
+    dropout : float
+        Probability to drop a hidden unit, 0 … 1.
+    """
+    layers: list[nn.Module] = []
+    for a, b in pairwise(widths):
+        layers += [nn.Linear(a, b), activation()]
+        if dropout:
+            layers.append(nn.Dropout(dropout))
+    return nn.Sequential(*layers[: -2 if dropout else -1])
+
+
+def initialize(module: nn.Module, scheme: str) -> None:
+    """Draw the weights of every linear and convolution layer anew, from the global generator.
+
+    Parameters
+    ----------
+    module : nn.Module
+    scheme : str
+        "torch" leaves PyTorch's own; "truncated-normal": weights N(0, 0.1²) cut at two deviations, biases 0.1, as the
+        classic DANN notebooks have it; "xavier" and "he": uniform and normal by fan, biases 0.
+    """
+    if scheme not in INITIALIZATIONS:
+        raise ValueError(f"unknown initialization {scheme!r}; choose one of: {', '.join(INITIALIZATIONS)}")
+    if scheme == "torch":
+        return
+    for layer in module.modules():
+        if not isinstance(layer, (nn.Linear, nn.Conv2d)):
+            continue
+        if scheme == "truncated-normal":
+            nn.init.trunc_normal_(layer.weight, std=0.1, a=-0.2, b=0.2)
+        elif scheme == "xavier":
+            nn.init.xavier_uniform_(layer.weight)
+        else:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        if layer.bias is not None:
+            nn.init.constant_(layer.bias, 0.1 if scheme == "truncated-normal" else 0.0)

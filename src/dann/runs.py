@@ -1,0 +1,164 @@
+"""What a training leaves on disk: files that are whole or absent, and hold no code."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+FORMAT = 1  # of model files; raised when an older dann can no longer read what a newer one writes
+
+
+class ModelFileError(ValueError):
+    """A model file is truncated, altered, from a newer version, or no model file."""
+
+
+def version() -> str:
+    """Version of the installed dann."""
+    from importlib.metadata import version
+
+    return version("dann")
+
+
+def write(path: str | os.PathLike[str], content: bytes | str) -> Path:
+    """Write a file under a temporary name beside it, then rename: readers see the old file or the whole new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def write_json(path: str | os.PathLike[str], content: Any) -> Path:
+    """Write JSON atomically; NumPy numbers and arrays become plain ones."""
+    return write(path, json.dumps(content, indent=1, default=plain) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Turn NumPy values into those that JSON knows."""
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read JSON, or return None where there is no such file."""
+    path = Path(path)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def fingerprint(arrays: Iterable[np.ndarray], config: Any) -> str:
+    """Digest of data and configuration: two trainings with the same one are the same training."""
+    digest = hashlib.blake2b(json.dumps(config, sort_keys=True, default=plain).encode(), digest_size=16)
+    for a in arrays:
+        digest.update(f"{a.dtype}{a.shape}".encode())
+        digest.update(np.ascontiguousarray(a).data)
+    return digest.hexdigest()
+
+
+def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
+    """Write a training state atomically."""
+    import io
+
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write(path, buffer.getvalue())
+
+
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """Read a training state onto the CPU, executing nothing; None where there is none.
+
+    Raises
+    ------
+    ModelFileError
+        The file cannot be read.
+    """
+    path = Path(path)
+    if not path.exists():
+        return None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ModelFileError(f"{path} is no readable checkpoint ({error}); delete it to start anew") from error
+
+
+def save_model(path: str | os.PathLike[str], tensors: dict[str, Tensor], config: dict[str, Any]) -> Path:
+    """Write weights and configuration into one safetensors file, atomically.
+
+    Parameters
+    ----------
+    tensors : dict of Tensor
+    config : dict
+        JSON values; kept, with a digest of everything, in the file's metadata.
+    """
+    from safetensors.torch import save
+
+    kept = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    text = json.dumps({"format": FORMAT, **config}, sort_keys=True, default=plain)
+    return write(path, save(kept, metadata={"dann": text, "digest": digest(kept, text)}))
+
+
+def load_model(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a model file: numbers and JSON, nothing that could run.
+
+    Raises
+    ------
+    FileNotFoundError
+    ModelFileError
+        The file is truncated, altered, from a newer version, or no model file of ours.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(f"there is no model file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (the file is no mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ModelFileError(f"{path} is truncated or no model file: {error}") from error
+    text = metadata.get("dann")
+    if text is None:
+        raise ModelFileError(f"{path} was not written by dann: it has no configuration; use DomainAdapter.save")
+    try:
+        config = json.loads(text)
+        written = int(config["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelFileError(f"{path} has an unreadable configuration ({error}); save the model again") from error
+    if written > FORMAT:
+        raise ModelFileError(
+            f"{path} was written by a newer dann ({config.get('version', 'unknown')}, file format {written}); "
+            f"this one reads formats up to {FORMAT}: upgrade dann"
+        )
+    if metadata.get("digest") != digest(tensors, text):
+        raise ModelFileError(f"{path} was altered after it was written: its digest does not match; get the file again")
+    return tensors, config
+
+
+def digest(tensors: dict[str, Tensor], text: str) -> str:
+    """SHA-256 of a configuration and the bytes of all tensors, by name."""
+    sha = hashlib.sha256(text.encode())
+    for name in sorted(tensors):
+        t = tensors[name].contiguous()
+        sha.update(f"{name}{t.dtype}{tuple(t.shape)}".encode())
+        sha.update(t.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()

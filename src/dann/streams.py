@@ -1,0 +1,57 @@
+"""Endless batches in fixed blocks, sources first, target last."""
+
+import torch
+
+from .domains import Batch, Domains
+
+
+class ArrayStream:
+    """Batches from rows that already lie on the device.
+
+    The batch of a step depends on ``(seed, step)`` alone, so resuming at a step is asking for it. Every domain is
+    walked through in its own permutations, one after the other: domains of unequal size each count their own epochs,
+    and a block larger than its domain spans several.
+
+    Parameters
+    ----------
+    domains : Domains
+    batch_size : int
+        Rows of the target block. The sources share another ``batch_size`` rows, as evenly as it goes.
+    seed : int
+    device : torch.device or str
+    """
+
+    def __init__(self, domains: Domains, batch_size: int, seed: int, device: torch.device | str = "cpu"):
+        n = len(domains.sources)
+        if batch_size < n:
+            raise ValueError(f"batch_size={batch_size} is too small for {n} sources: each needs at least one row")
+        self.sizes = [batch_size // n + (k < batch_size % n) for k in range(n)] + [batch_size]
+        self.seed, self.device = seed, torch.device(device)
+        self.x = [torch.from_numpy(d.x).to(self.device) for d in domains.all]
+        self.y = [torch.from_numpy(d.y).to(self.device) for d in domains.all]
+        numbers = [torch.full((size,), k, device=self.device) for k, size in enumerate(self.sizes)]
+        self.domain = torch.cat(numbers)
+        self._epochs: dict[int, tuple[int, torch.Tensor]] = {}  # last permutation of each domain: a memo, not a state
+
+    def at(self, step: int) -> Batch:
+        """Return the batch of one step."""
+        index = [self._rows(k, step) for k in range(len(self.sizes))]
+        x = torch.cat([x[i] for x, i in zip(self.x, index, strict=True)])
+        y = torch.cat([y[i] for y, i in zip(self.y, index, strict=True)])
+        return Batch(x, y, self.domain, torch.cat(index), n_source=len(x) - self.sizes[-1])
+
+    def _rows(self, k: int, step: int) -> torch.Tensor:
+        n, size = len(self.x[k]), self.sizes[k]
+        first = step * size
+        pieces = []
+        for epoch in range(first // n, (first + size - 1) // n + 1):
+            low, high = max(first - epoch * n, 0), min(first + size - epoch * n, n)
+            pieces.append(self._permutation(k, epoch)[low:high])
+        return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
+
+    def _permutation(self, k: int, epoch: int) -> torch.Tensor:
+        if k not in self._epochs or self._epochs[k][0] != epoch:
+            generator = torch.Generator().manual_seed(((self.seed * 1009 + k) * 1_000_003 + epoch) % 2**63)
+            order = torch.randperm(len(self.x[k]), generator=generator)
+            self._epochs[k] = (epoch, order.to(self.device))
+        return self._epochs[k][1]
