@@ -91,11 +91,11 @@ class Domains:
         """
         columns = names_of(X)
         x = as_inputs(X, "the source" if sample_domain is None else "X")
-        labels = as_labels(y, len(x), "y")
         if sample_domain is None:
             parts, rest = {"source": np.arange(len(x))}, None
         else:
             parts, rest = split_by_domain(sample_domain, len(x))
+        labels = as_labels(y, len(x), "y", ignore=rest)
         if X_target is None:
             if rest is None or not len(rest):
                 raise ValueError(
@@ -148,7 +148,9 @@ def arrange(x: Any, columns: Sequence[str] | None, what: str) -> Any:
     missing, extra = [c for c in columns if c not in names], [c for c in names if c not in columns]
     if missing or extra:
         raise ValueError(f"{what} has other columns than the source: missing {missing}, unexpected {extra}")
-    return x.iloc[:, [names.index(c) for c in columns]]
+    if hasattr(x, "iloc"):  # pandas: by place, whatever the type of its column names
+        return x.iloc[:, [names.index(c) for c in columns]]
+    return x[list(columns)]
 
 
 def as_inputs(x: Any, what: str) -> np.ndarray:
@@ -223,8 +225,19 @@ def match_inputs(x: np.ndarray, shape: tuple[int, ...], dtype: Any, what: str) -
         raise ValueError(f"{what} has {x.dtype} pixels, the source has {dtype}: give both as uint8 or both as floats")
 
 
-def as_labels(y: Any, n: int, what: str) -> np.ndarray:
+def is_missing(value: Any) -> bool:
+    """Whether a value is None, NaN, NaT or pandas' NA."""
+    same = value == value  # NaN and NaT are not; NA does not say
+    return value is None or not isinstance(same, (bool, np.bool_)) or not same
+
+
+def as_labels(y: Any, n: int, what: str, ignore: np.ndarray | None = None) -> np.ndarray:
     """Turn labels into a 1-d array without missing values.
+
+    Parameters
+    ----------
+    ignore : ndarray of int, optional
+        Rows whose labels do not count: each gets the label of some other row.
 
     Raises
     ------
@@ -236,8 +249,11 @@ def as_labels(y: Any, n: int, what: str) -> np.ndarray:
         a = a[:, 0]
     if a.shape != (n,):
         raise ValueError(f"{what} has shape {a.shape}; expected one label for each of the {n} rows")
+    if ignore is not None and len(ignore):
+        a = a.copy()
+        a[ignore] = a[np.setdiff1d(np.arange(n), ignore)[0]]
     if a.dtype == object:
-        missing = np.array([v is None or v != v for v in a], dtype=bool)
+        missing = np.array([is_missing(v) for v in a], dtype=bool)
         if not missing.any():
             a = np.array(a.tolist())
     else:
@@ -267,7 +283,7 @@ def encode(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
 
 def is_unknown(value: Any, classes: np.ndarray) -> bool:
     """Whether a target label marks 'not known': None, NaN, or -1 where -1 is no class."""
-    if value is None or value != value:
+    if is_missing(value):
         return True
     return isinstance(value, (int, float, np.number)) and value == UNKNOWN and UNKNOWN not in classes.tolist()
 

@@ -81,7 +81,7 @@ class Normalize(nn.Module):
                 for d in domains
             ]
             deviation = np.sqrt(np.mean(squares, axis=0))
-            scale = np.where(deviation > 1e-7 * np.maximum(np.abs(mean), 1), deviation, 1.0)  # constant: only centre
+            scale = np.where(deviation > 1e-7 * np.abs(mean), deviation, 1.0)  # constant: only centre
         shape = (-1, 1, 1) if x.ndim == 4 else (-1,)
         as_tensor = lambda a: torch.tensor(a, dtype=torch.float32).reshape(shape)  # noqa: E731
         return cls(as_tensor(mean), as_tensor(scale), per_image=scaling == "image")

@@ -26,7 +26,7 @@ class ArrayStream:
         if batch_size < n:
             raise ValueError(f"batch_size={batch_size} is too small for {n} sources: each needs at least one row")
         self.sizes = [batch_size // n + (k < batch_size % n) for k in range(n)] + [batch_size]
-        self.seed, self.device = seed, torch.device(device)
+        self.seed, self.device = int(seed), torch.device(device)  # NumPy's integers overflow
         self.x = [torch.from_numpy(d.x).to(self.device) for d in domains.all]
         self.y = [torch.from_numpy(d.y).to(self.device) for d in domains.all]
         numbers = [torch.full((size,), k, device=self.device) for k, size in enumerate(self.sizes)]

@@ -14,7 +14,7 @@ from .moons import class_probability
 from .study import Experiment, Study
 
 REPOSITORY = "toy repository"
-PUBLISHED = (
+PUBLISHED: tuple[dict[str, Any], ...] = (
     {"dataset": "double-moon", "method": "source-only", "domain": "source", "accuracy": 0.885, "ari": 0.591},
     {"dataset": "double-moon", "method": "source-only", "domain": "target", "accuracy": 0.810, "ari": 0.382},
     {"dataset": "double-moon", "method": "dann", "domain": "target", "accuracy": 0.880, "ari": 0.575},

@@ -15,7 +15,7 @@ from ..methods import DANN
 from ..methods.dann import domain_logits
 from .study import Experiment, Study
 
-PUBLISHED = (
+PUBLISHED: tuple[dict[str, Any], ...] = (
     {
         "dataset": "moons",
         "method": "dann",

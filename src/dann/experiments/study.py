@@ -43,7 +43,7 @@ class Experiment:
     run: Callable[["Study"], None]
     seeds: int = 5
     options: Mapping[str, Any] = field(default_factory=dict)
-    published: Sequence[Mapping[str, Any]] = ()
+    published: Sequence[dict[str, Any]] = ()
 
 
 class Study:
@@ -102,8 +102,8 @@ class Study:
 
     def report(self) -> dict[str, Any]:
         """Return what ``--json`` writes."""
-        published = [dict(p) for p in self.experiment.published]
-        return {"name": self.experiment.name, "settings": self.settings, "rows": self.rows, "published": published}
+        name, published = self.experiment.name, list(self.experiment.published)
+        return {"name": name, "settings": self.settings, "rows": self.rows, "published": published}
 
     def _store(self, complete: bool) -> None:
         runs.write_json(self.folder / "study.json", {**self.report(), "complete": complete})
@@ -121,7 +121,7 @@ class Study:
     ) -> DomainAdapter:
         """Train one adapter on a task with one seed and keep two rows: on source and on target test rows.
 
-        Methods that train on target labels get them; nothing else does.
+        Methods that train on target labels get them; nothing else does. Test rows without labels get no scores.
 
         Parameters
         ----------
@@ -161,8 +161,8 @@ class Study:
         both = {"source": task.source_test, "target": task.target_test}
         more = self.domain_rows(adapter, task, pad)
         for domain, test in both.items():
-            scores = adapter.evaluate(test.x, test.y)
-            scores.pop("confusion")
+            scores = adapter.evaluate(test.x, test.y) if len(test.y) else {}
+            scores.pop("confusion", None)
             names = {"dataset": dataset, "method": method, "seed": seed, "domain": domain}
             self.rows.append({**names, **scores, "seconds": round(seconds, 3), **more})
         self._store(complete=False)

@@ -1,0 +1,238 @@
+"""The command line: a thin skin over estimator, readers and experiments. Heavy imports wait for the command."""
+
+import ast
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from .experiments import Study
+
+app = App(
+    name="dann",
+    help="Unsupervised domain adaptation: train on labelled source data, be right on unlabelled target data.",
+    help_format="markdown",
+    version=lambda: __import__("dann").__version__,
+)
+console = Console()
+errors = Console(stderr=True)
+
+Seeds = Annotated[int | None, Parameter(help="How many seeds to run.")]
+FirstSeed = Annotated[int, Parameter(help="The first of them.")]
+Json = Annotated[Path | None, Parameter(help="Also write settings and rows into this file.")]
+Out = Annotated[Path | None, Parameter(help="The run folder. Default: runs/NAME.")]
+Device = Annotated[str, Parameter(help="cpu, cuda, …; auto takes a GPU where there is one.")]
+
+
+@app.command
+def demo(
+    *, seeds: Seeds = None, seed: FirstSeed = 0, json: Json = None, out: Out = None, device: Device = "auto"
+) -> None:
+    """See it happen on two moons and on handwritten digits, without a download, in about a minute."""
+    _reproduce("demo", {}, seeds, seed, json, out, device)
+
+
+@app.command
+def reproduce(
+    name: str,
+    domains: Annotated[tuple[str, ...], Parameter(help="Of amazon-reviews: SOURCE TARGET.")] = (),
+    /,
+    *,
+    seeds: Seeds = None,
+    seed: FirstSeed = 0,
+    steps: Annotated[int | None, Parameter(help="Training steps, instead of the experiment's own.")] = None,
+    preset: Annotated[str | None, Parameter(help="Of mnist-m: paper or classic.")] = None,
+    fast: Annotated[bool, Parameter(negative="", help="Of amazon-reviews: fixed hyper-parameters.")] = False,
+    json: Json = None,
+    out: Out = None,
+    device: Device = "auto",
+) -> None:
+    """Run an experiment and print its figures beside the published ones. `dann list` shows the names."""
+    given = {"domains": list(domains), "steps": steps, "preset": preset, "fast": fast}
+    _reproduce(name, {k: v for k, v in given.items() if v}, seeds, seed, json, out, device)
+
+
+@app.command
+def adapt(
+    *,
+    source: Annotated[Path, Parameter(help="Labelled rows: .csv, .npz or .npy.")],
+    target: Annotated[
+        Path, Parameter(help="Rows of the domain you care about. Labels, if any, only judge the result.")
+    ],
+    label: Annotated[str | None, Parameter(help="Name of the label column. Default: label or y.")] = None,
+    method: Annotated[str, Parameter(help="See `dann list`.")] = "dann",
+    set: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name="--set", help="Settings of the estimator as KEY=VALUE, such as steps=500 or method__weight=0.5."
+        ),
+    ] = (),
+    seed: Annotated[int, Parameter(help="Of everything random.")] = 0,
+    json: Json = None,
+    out: Out = None,
+    device: Device = "auto",
+) -> None:
+    """Adapt a model from your labelled source to your unlabelled target, and save it."""
+    from .adapter import DomainAdapter
+    from .experiments.adapt import adapt as train
+    from .experiments.adapt import experiment, user_task
+    from .experiments.study import Study
+    from .methods import METHODS
+    from .readers import read_table
+
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; choose one of: {', '.join(METHODS)}")
+    if METHODS[method].uses_target_labels:
+        raise ValueError(f"{method} trains on target labels, which adapt never does; choose another method")
+    adapter = DomainAdapter(METHODS[method]()).set_params(**dict(map(_setting, set)))
+    source_rows = read_table(source, label, needs_label=True)
+    target_rows = read_table(target, label)
+    user_task(source_rows, target_rows, seed)  # complains about the data before a folder is made
+    options = {"source": str(source), "target": str(target), "label": label, "adapter": adapter.config()}
+    with _progress() as on_progress:
+        folder = out or Path("runs") / "adapt"
+        study = Study(experiment(options), folder, [seed], device=device, on_progress=on_progress)
+        train(study, source_rows, target_rows, adapter, method)
+        study.run()
+    _print(study, json)
+    if not target_rows.labelled.any():
+        console.print("The target has no labels, so nothing here tells how right the models are on it.")
+    console.print(
+        f"Model: {study.folder / 'model.safetensors'}\nPredictions: {study.folder / 'target_predictions.csv'}"
+    )
+
+
+@app.command
+def predict(
+    model: Annotated[Path, Parameter(help="A model file, or the run folder that holds it.")],
+    data: Annotated[Path, Parameter(help="Rows: .csv, .npz or .npy; a label column is left out.")],
+    /,
+    *,
+    out: Annotated[Path, Parameter(name=["--out", "-o"], help="The CSV file to write.")],
+    label: Annotated[str | None, Parameter(help="Name of a label column to leave out.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Apply a saved model to new rows."""
+    from .adapter import DomainAdapter
+    from .experiments.adapt import write_predictions
+    from .readers import read_table
+
+    adapter = DomainAdapter.load(model, device=device)
+    rows = read_table(data, label)
+    write_predictions(out, adapter, rows)
+    console.print(f"{len(rows)} predictions: {out}")
+
+
+@app.command(name="list")
+def list_() -> None:
+    """Show methods, backbones, datasets and experiments."""
+    from rich.table import Table
+
+    from .backbones import BACKBONES
+    from .datasets import DATASETS
+    from .experiments import EXPERIMENTS
+    from .methods import METHODS
+
+    first_line = lambda thing: (thing.__doc__ or "").strip().splitlines()[0]  # noqa: E731
+    for title, entries in (
+        ("Methods", {name: first_line(m) for name, m in METHODS.items()}),
+        ("Backbones", {name: first_line(b) for name, b in BACKBONES.items()}),
+        ("Datasets", {name: first_line(d) for name, d in DATASETS.items()}),
+        ("Experiments", {name: e.summary for name, e in EXPERIMENTS.items()}),
+    ):
+        table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
+        for name, line in entries.items():
+            table.add_row(f"[bold]{name}[/bold]", line)
+        console.print(table)
+
+
+def _reproduce(
+    name: str, options: dict[str, Any], seeds: int | None, first: int, json: Path | None, out: Path | None, device: str
+) -> None:
+    from .experiments import EXPERIMENTS
+    from .experiments.study import Study
+
+    if name not in EXPERIMENTS:
+        raise ValueError(f"unknown experiment {name!r}; choose one of: {', '.join(EXPERIMENTS)}")
+    experiment = EXPERIMENTS[name]
+    n = experiment.seeds if seeds is None else seeds
+    if n < 1 or first < 0:
+        raise ValueError(f"seeds={n} from seed={first}: give at least one seed, and none below 0")
+    with _progress() as on_progress:
+        folder = out or Path("runs") / name
+        study = Study(experiment, folder, list(range(first, first + n)), options, device, on_progress)
+        study.run()
+    _print(study, json)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """'steps=200' → ("steps", 200); a value that is no Python literal stays a string."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--set takes KEY=VALUE, got {text!r}")
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return key, value
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """Show one bar for the training that is under way."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=errors, transient=True) as progress:
+        bar = progress.add_task("reading data", total=None)
+
+        def on_progress(description: str, done: int, total: int) -> None:
+            progress.update(bar, description=description, completed=done, total=total)
+
+        yield on_progress
+
+
+def _print(study: "Study", json: Path | None) -> None:
+    """Print the table of a study and say what it left where."""
+    from .experiments.tables import summary
+    from .runs import write_json
+
+    if json is not None:
+        write_json(json, study.report())
+    console.print(summary(study.report()))
+    seeds = ", ".join(map(str, study.seeds))
+    console.print(f"Seed{'s' if len(study.seeds) > 1 else ''}: {seeds}   Run folder: {study.folder}")
+    for path in study.figures:
+        console.print(f"  {path}")
+    if json is not None:
+        console.print(f"Rows: {json}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return its exit code: 0, 2 for bad input, 1 for a failed training, 130 for Ctrl-C."""
+    try:
+        app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted; what was finished is kept, and the same command goes on from there", 130)
+    except (ValueError, OSError) as error:
+        return _fail(str(error), 2)
+    except RuntimeError as error:
+        if type(error).__name__ != "TrainingDiverged":
+            raise
+        return _fail(str(error), 1)
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    errors.print(f"[bold red]error:[/bold red] {message}", markup=True, highlight=False, soft_wrap=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,17 @@
+"""Experiments by name: published ones, with their numbers beside ours, and the demo."""
+
+from . import amazon_reviews, blobs, double_moon, mnist_m, moons
+from .study import Experiment, Study
+
+EXPERIMENTS: dict[str, Experiment] = {
+    e.name: e
+    for e in (
+        double_moon.EXPERIMENT,
+        moons.EXPERIMENT,
+        blobs.EXPERIMENT,
+        mnist_m.EXPERIMENT,
+        amazon_reviews.EXPERIMENT,
+    )
+}
+
+__all__ = ["EXPERIMENTS", "Experiment", "Study"]

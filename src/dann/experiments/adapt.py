@@ -1,0 +1,119 @@
+"""Adapting to the user's own data: source-only and one method, side by side."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import plots, runs
+from ..adapter import DomainAdapter
+from ..datasets import Labelled, Task
+from ..domains import Domains
+from ..readers import Table
+from .study import Experiment, Study
+
+HELD_OUT = 0.2  # of the source rows, to tell how well the models do where labels are known
+NO_LABELS = np.empty(0, dtype=np.int64)
+
+
+def user_task(source: Table, target: Table, seed: int) -> Task:
+    """Split the source into training and test rows; the target's labels, where there are some, only judge the result.
+
+    Raises
+    ------
+    ValueError
+        Data that cannot be adapted on; see `Domains.from_arrays`.
+    """
+    from sklearn.model_selection import train_test_split
+
+    domains = Domains.from_arrays(source, source.y, target)  # every complaint about the data comes before any work
+    rows, codes = np.arange(len(source)), domains.sources[0].y
+    n_test = round(HELD_OUT * len(rows))
+    rare = np.bincount(codes).min() < 2 or min(n_test, len(rows) - n_test) < len(domains.classes)
+    train, test = train_test_split(rows, test_size=HELD_OUT, random_state=seed, stratify=None if rare else codes)
+    known = target.labelled
+    judged = Labelled(target[known], target[known].y) if known.any() else Labelled(target, NO_LABELS)  # type: ignore[arg-type]
+    return Task(
+        name="yours",
+        source=Labelled(source[train], source.y[train]),  # type: ignore[arg-type,index]
+        target=Labelled(target, NO_LABELS),  # type: ignore[arg-type]
+        source_test=Labelled(source[test], source.y[test]),  # type: ignore[arg-type,index]
+        target_test=judged,
+    )
+
+
+def adapt(study: Study, source: Table, target: Table, adapter: DomainAdapter, method: str) -> dict[str, DomainAdapter]:
+    """Train source-only and the method, and leave models, target predictions and figures in the study's folder.
+
+    Returns
+    -------
+    dict
+        Name of the method → fitted `DomainAdapter`.
+    """
+    (seed,) = study.seeds
+    task = user_task(source, target, seed)
+    models = {}
+    for name in dict.fromkeys(("source-only", method)):
+        estimator = clone_with(adapter, name)
+        models[name] = study.fit(task, estimator, seed, method=name, pad=min(len(source), len(target)) >= 40)
+    write_predictions(study.folder / "target_predictions.csv", models[method], target)
+    models[method].save(study.folder / "model.safetensors")
+    draw(study, task, models)
+    return models
+
+
+def clone_with(adapter: DomainAdapter, method: str) -> DomainAdapter:
+    """Return an unfitted copy with another method; the settings of its own method stay with that."""
+    from sklearn.base import clone
+
+    copy = clone(adapter)
+    return copy if method == method_name(adapter) else copy.set_params(method=method)
+
+
+def method_name(adapter: DomainAdapter) -> str:
+    """Return the name that the command line knows a method by."""
+    config = adapter.config()["method"]
+    return config if isinstance(config, str) else config["name"]
+
+
+def write_predictions(path: str | Path, model: DomainAdapter, rows: Any) -> Path:
+    """Write one line a row: its number, the predicted class, and the probability of every class."""
+    import csv
+    import io
+
+    probabilities = model.predict_proba(rows)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["row", "prediction", *(f"probability of {c}" for c in model.classes_.tolist())])
+    predicted = model.classes_[probabilities.argmax(1)].tolist()
+    for i, (label, p) in enumerate(zip(predicted, probabilities, strict=True)):
+        writer.writerow([i, label, *(f"{v:.6g}" for v in p)])
+    return runs.write(path, text.getvalue())
+
+
+def draw(study: Study, task: Task, models: dict[str, DomainAdapter]) -> None:
+    """Write losses over training and the features of both domains; with labels, the confusion on the target too."""
+    with study.figure("training", 1, len(models), (4.4, 3.2)) as (_, axes):
+        for ax, (name, model) in zip(axes[0], models.items(), strict=True):
+            plots.history(ax, model.history_)
+            ax.set_title(name)
+    source, target = task.source_test.x[:1000], task.target.x[:1000]
+    with study.figure("features", 1, len(models), (4, 3.6)) as (_, axes):
+        for ax, (name, model) in zip(axes[0], models.items(), strict=True):
+            features = [model.transform(source), model.transform(target)]
+            flat = plots.projection(np.concatenate(features))
+            plots.domains(ax, flat[: len(source)], flat[len(source) :])
+            ax.set_title(f"{name}: features (PCA)")
+            ax.legend(fontsize=8)
+    if len(task.target_test.y):
+        with study.figure("confusion", 1, len(models), (4, 3.8)) as (fig, axes):
+            for ax, (name, model) in zip(axes[0], models.items(), strict=True):
+                scores = model.evaluate(*task.target_test)
+                plots.confusion(ax, np.array(scores["confusion"]), model.classes_.tolist())
+                ax.set_title(f"{name}: {scores['accuracy']:.3f}")
+            fig.suptitle("target rows with labels (oracle), in % of the true class")
+
+
+def experiment(options: dict[str, Any]) -> Experiment:
+    """Describe one adaptation to the `Study` that keeps it."""
+    return Experiment("adapt", "your own data", run=lambda study: None, seeds=1, options=options)

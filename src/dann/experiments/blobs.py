@@ -1,0 +1,74 @@
+"""Four blobs: what a domain classifier, a label classifier and DANN learn of the same points."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from .. import plots
+from ..adapter import DomainAdapter
+from ..backbones import MLP
+from ..datasets import Task, blobs
+from ..methods import DANN
+from .moons import class_probability
+from .study import Experiment, Study
+
+PUBLISHED: tuple[dict[str, Any], ...] = (
+    {"dataset": "blobs", "method": "source-only", "domain": "target", "accuracy": 0.50, "source": "classic notebook"},
+    {"dataset": "blobs", "method": "dann", "domain": "target", "accuracy": 0.95, "source": "classic notebook"},
+)
+METHODS: dict[str, Any] = {
+    "domain-only": "domain-only",
+    "source-only": DANN(weight=0.0),  # with a domain head that watches, so that domain accuracy can be told
+    "dann": DANN(hidden=()),
+    "dann-deep": DANN(hidden=(32, 32)),
+}
+
+
+def adapter(method: Any, steps: int) -> DomainAdapter:
+    """Return the estimator of this experiment, the same for every method."""
+    return DomainAdapter(method, MLP(hidden=(32, 32), domain_hidden=(32,)), steps=steps)
+
+
+def run(study: Study) -> None:
+    """Train the four methods on every seed and draw the first."""
+    for seed in study.seeds:
+        task = blobs(seed=seed)
+        models = {
+            name: study.fit(task, adapter(method, study.options["steps"]), seed, method=name)
+            for name, method in METHODS.items()
+        }
+        if seed == study.seeds[0]:
+            draw(study, task, models)
+
+
+def draw(study: Study, task: Task, models: dict[str, DomainAdapter]) -> None:
+    """Write one figure: the plane and the features of every method."""
+    both = np.concatenate([task.source_test.x, task.target_test.x])
+    n = len(task.source_test.x)
+    with study.figure("blobs", 2, len(models)) as (_, axes):
+        for column, (name, model) in zip(axes.T, models.items(), strict=True):
+            if name != "domain-only":
+                plots.regions(column[0], partial(class_probability, model), both, label="decision boundary")
+            flat = plots.projection(model.transform(both))
+            for ax, x in zip(column, (both, flat), strict=True):
+                plots.points(ax, x[:n][:300], task.source_test.y[:300], label="source", size=8)
+                plots.points(ax, x[n:][:300], task.target_test.y[:300], filled=False, label="target", size=12)
+            row = next(r for r in study.rows if r["method"] == name and r["domain"] == "target")
+            scores = [f"domain {row['domain_accuracy']:.2f}"]
+            if name != "domain-only":
+                scores.insert(0, f"target {row['accuracy']:.2f}")
+            column[0].set_title(f"{name}\n{', '.join(scores)}", fontsize=10)
+        axes[0, 0].set_ylabel("inputs")
+        axes[1, 0].set_ylabel("features (PCA)")
+        axes[0, 0].legend(fontsize=6)
+
+
+EXPERIMENT = Experiment(
+    name="blobs",
+    summary="four blobs: domain-only, label-only, DANN with a shallow and a deeper domain head",
+    run=run,
+    seeds=5,
+    options={"steps": 2000},
+    published=PUBLISHED,
+)

@@ -1,0 +1,188 @@
+"""Tables and arrays on disk: .csv, .npy and .npz files become rows, column names and labels."""
+
+import csv
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SUFFIXES = (".csv", ".npy", ".npz")
+MAX_BYTES = 32 * 2**30  # of one decoded array: a small file may declare any size
+DEFAULT_LABELS = ("label", "y")
+DEFAULT_FEATURES = ("X", "x")
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Rows of one file. Where a data frame is taken, this is too.
+
+    Parameters
+    ----------
+    x : ndarray (n, features) or images
+        As stored; cells of a CSV file are text until they are checked.
+    y : ndarray (n,) or None
+        Labels, where the file has them; None, NaN or an empty text mark missing ones.
+    columns : list of str or None
+        Names of the features.
+    """
+
+    x: np.ndarray = field(repr=False)
+    y: np.ndarray | None = field(default=None, repr=False)
+    columns: list[str] | None = None
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return self.x if dtype is None else self.x.astype(dtype)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, key: Any) -> "Table":
+        """Choose rows by an index or mask array, or columns by a list of names."""
+        if isinstance(key, list):
+            places = [(self.columns or []).index(name) for name in key]
+            return Table(self.x[:, places], self.y, key)
+        return Table(self.x[key], None if self.y is None else self.y[key], self.columns)
+
+    @property
+    def labelled(self) -> np.ndarray:
+        """Which rows have a label, bool (n,)."""
+        if self.y is None:
+            return np.zeros(len(self), dtype=bool)
+        return np.array([v is not None and v == v and v != "" for v in self.y.tolist()], dtype=bool)
+
+
+def read_table(path: str | os.PathLike[str], label: str | None = None, *, needs_label: bool = False) -> Table:
+    """Read features, and labels where there are some.
+
+    Parameters
+    ----------
+    path : path
+        ``.csv`` with a header line; ``.npz`` with the features under ``X`` and the labels beside them; ``.npy`` with a
+        structured array, or with a plain one, whose label column is given by its number.
+    label : str, optional
+        Name of the label column or array. Default: "label" or "y", whichever there is.
+    needs_label : bool
+        Whether a file without labels is an error.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        Another kind of file, a damaged one, no such label, ragged lines, or pickled objects.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path} is none of the kinds that can be read: {', '.join(SUFFIXES)}")
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file {path}")
+    read = {".csv": read_csv, ".npy": read_npy, ".npz": read_npz}[path.suffix.lower()]
+    table = read(path, label)
+    if needs_label and table.y is None:
+        names = "" if table.columns is None else f"; its columns: {', '.join(table.columns[:20])}"
+        wanted = repr(label) if label else " or ".join(map(repr, DEFAULT_LABELS))
+        raise ValueError(f"{path} has no labels: looked for {wanted}; name the label column with --label{names}")
+    return table
+
+
+def read_csv(path: Path, label: str | None) -> Table:
+    """Read a table with a header line."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        try:
+            lines = [line for line in csv.reader(file) if line]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is no readable CSV file: {error}") from error
+    if not lines:
+        raise ValueError(f"{path} is empty; expected a header line with the names of the columns")
+    header = [name.strip() for name in lines[0]]
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise ValueError(f"{path} has two columns named {twice!r}")
+    for number, line in enumerate(lines[1:], start=2):
+        if len(line) != len(header):
+            raise ValueError(f"{path}, line {number}: {len(line)} cells where the header has {len(header)}")
+    cells = np.array(lines[1:], dtype=object).reshape(-1, len(header))
+    return with_label(path, header, cells, label)
+
+
+def with_label(path: Path, names: Sequence[str], columns: np.ndarray, label: str | None) -> Table:
+    """Take the label column out of named columns (n, k)."""
+    chosen = [label] if label else [name for name in DEFAULT_LABELS if name in names][:1]
+    y = None
+    if chosen and chosen[0] in names:
+        y = natural(columns[:, names.index(chosen[0])])
+    features = [i for i, name in enumerate(names) if name not in chosen]
+    if not features:
+        raise ValueError(f"{path} has no feature columns beside the label {chosen[0]!r}")
+    x = columns[:, features]
+    if x.dtype == object:
+        x = np.where(x == "", "nan", x)  # an empty cell is a missing value, and reported as such
+    return Table(x, y, [names[i] for i in features])
+
+
+def natural(values: np.ndarray) -> np.ndarray:
+    """Turn labels that are all whole numbers from text into integers; others stay as they are."""
+    if values.dtype != object:
+        return values
+    try:
+        return values.astype(str).astype(np.int64)
+    except ValueError:
+        return np.array([str(v).strip() for v in values])
+
+
+def read_npy(path: Path, label: str | None) -> Table:
+    """Read a structured array, or a plain one whose label column has a number."""
+    array = load_array(path, path)
+    if array.dtype.names:
+        names = list(array.dtype.names)
+        if any(array.dtype[name].shape or array.dtype[name].kind not in "biufUS" for name in names):
+            raise ValueError(f"{path} has fields that are no plain numbers or text: {array.dtype}")
+        return with_label(path, names, np.array([list(row) for row in array.tolist()], dtype=object), label)
+    if label is None:
+        return Table(array)
+    try:
+        column = int(label)
+        y = array[:, column]
+    except (ValueError, IndexError):
+        raise ValueError(
+            f"{path} holds a plain array of shape {array.shape}: its columns have no names; give the label column "
+            f"by its number (got --label {label}), or use .npz or .csv"
+        ) from None
+    if y.dtype.kind == "f" and np.array_equal(y, np.round(y)):
+        y = y.astype(np.int64)
+    return Table(np.delete(array, column, axis=1), y)
+
+
+def read_npz(path: Path, label: str | None) -> Table:
+    """Read the arrays ``X`` and, under ``label``, the labels."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {info.filename: info.file_size for info in archive.infolist()}
+            names = [name.removesuffix(".npy") for name in sizes]
+            if sum(sizes.values()) > MAX_BYTES:
+                raise ValueError(f"{path} would unpack to {sum(sizes.values())} bytes, more than {MAX_BYTES}")
+            chosen = [label] if label else [name for name in DEFAULT_LABELS if name in names][:1]
+            y_name = chosen[0] if chosen and chosen[0] in names else None
+            features = [name for name in DEFAULT_FEATURES if name in names] or [n for n in names if n != y_name]
+            if len(features) != 1:
+                raise ValueError(f"{path} needs its features in an array named X; it has: {', '.join(names) or 'none'}")
+            arrays = {}
+            for name in (features[0], y_name):
+                if name is not None:
+                    with archive.open(f"{name}.npy") as member:
+                        arrays[name] = load_array(member, path, name)
+    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+        raise ValueError(f"{path} is no readable .npz file: {error}") from error
+    return Table(arrays[features[0]], None if y_name is None else arrays[y_name])
+
+
+def load_array(file: Any, path: Path, name: str = "") -> np.ndarray:
+    """Read one array without unpickling anything."""
+    try:
+        return np.load(file, allow_pickle=False)
+    except (ValueError, EOFError, OSError, MemoryError) as error:
+        what = f"{path} ({name})" if name else str(path)
+        raise ValueError(f"{what} is no readable array: {error}") from error

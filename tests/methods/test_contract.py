@@ -1,0 +1,212 @@
+"""What every method owes: the same tests run over all of METHODS."""
+
+import copy
+import pickle
+import random
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from torch import nn
+from torch._dynamo.testing import CompileCounter
+
+import dann.adapter
+from dann import METHODS, MLP, DomainAdapter, Domains, Method, Network, mlp
+from dann.engine import train, update
+from dann.streams import ArrayStream
+
+NAMES = list(METHODS)
+BLIND = [name for name, method in METHODS.items() if not method.uses_target_labels]
+SINGLE = [name for name, method in METHODS.items() if method.moves is Method.moves]
+TINY = MLP(hidden=(8,), head_hidden=(6,), domain_hidden=(4,), dropout=0.5)  # dropout: randomness in every step
+
+
+def adapter(name, **settings):
+    return DomainAdapter(METHODS[name](), **{"backbone": TINY, "steps": 6, "batch_size": 8, "log_every": 2, **settings})
+
+
+def target_labels(name, data):
+    """What `fit` needs of the target's labels: nothing, unless the method is an oracle."""
+    return data.yt if METHODS[name].uses_target_labels else None
+
+
+def fit(name, data, run=None, on_step=None, **settings):
+    return adapter(name, **settings).fit(data.x, data.y, data.xt, target_labels(name, data), run=run, on_step=on_step)
+
+
+def same_weights(a, b):
+    """Whether two estimators' networks agree bit for bit."""
+    a, b = a.network_.state_dict(), b.network_.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def game(name, data, n_sources=1, batch_size=8):
+    """A network with the method's parts, the method, and a stream."""
+    torch.manual_seed(0)
+    marks = np.arange(len(data.x)) % n_sources
+    domains = Domains.from_arrays(data.x, data.y, data.xt, target_labels(name, data), marks)
+    method, n_domains = METHODS[name](), n_sources + 1
+    net = Network(nn.Identity(), mlp(3, 8, 8), mlp(8, 2), dim=8, n_classes=2, n_domains=n_domains, domain_hidden=(4,))
+    net.parts.update(method.build(net))
+    return net, method, ArrayStream(domains, batch_size, seed=0)
+
+
+@pytest.mark.parametrize("n_sources", [1, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_terms_are_finite_and_keep_their_names(name, n_sources, arrays):
+    net, method, stream = game(name, arrays, n_sources)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+    seen = [step.terms for step in train(net, method, stream, optimizer, steps=5)]
+    assert len({tuple(terms) for terms in seen}) == 1
+    assert all(term.isfinite() and term.dim() == 0 for terms in seen for term in terms.values())
+
+
+@pytest.mark.parametrize("n_sources", [1, 2])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_player_of_every_move_gets_a_gradient(name, n_sources, arrays):
+    net, method, stream = game(name, arrays, n_sources)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
+    for players, terms in method.moves(net, stream.at(0), torch.tensor(0.5)):
+        update(net, optimizer, players, terms)
+        for player in players:
+            size = sum(p.grad.abs().sum() for p in net.group(player) if p.grad is not None)
+            assert size > 0, f"{player} learns nothing from {list(terms)}"
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n in ("dann", "domain-only")])
+def test_a_discriminator_alone_tells_separable_frozen_features_apart(name, arrays):
+    net, method, stream = game(name, arrays, batch_size=16)
+    net.encoder = nn.Identity()  # the domain is the second feature
+    net.dim = 3
+    net.head = nn.Linear(3, 2)
+    net.parts.update(method.build(net))
+    optimizer = torch.optim.Adam(net.group("domain"), lr=0.02)
+    for step in range(60):
+        for _, terms in method.moves(net, stream.at(step), torch.tensor(0.5)):
+            update(net, optimizer, ("domain",), terms)
+    told = [net.parts["domain"](x).squeeze(1).detach() > 0 for x in stream.x]
+    assert ((~told[0]).float().mean() + told[1].float().mean()) / 2 > 0.9
+
+
+@pytest.mark.parametrize("name", BLIND)
+@pytest.mark.parametrize("hidden", [lambda y: y, lambda y: 1 - y, lambda y: y + np.nan, lambda y: y - 100])
+def test_hidden_target_labels_cannot_change_a_run(name, hidden, arrays):
+    without = fit(name, arrays)
+    x, marks = np.concatenate([arrays.x, arrays.xt]), np.repeat([0, -1], [len(arrays.x), len(arrays.xt)])
+    labels = np.concatenate([arrays.y, hidden(arrays.yt)])
+    assert same_weights(without, adapter(name).fit(x, labels, sample_domain=marks))
+
+
+@pytest.mark.parametrize("name", BLIND)
+def test_several_sources_are_trained_on(name, arrays):
+    marks = np.arange(len(arrays.x)) % 3
+    model = adapter(name).fit(arrays.x, arrays.y, arrays.xt, sample_domain=marks)
+    assert model.n_domains_ == 4
+    assert model.predict_proba(arrays.xt).sum(1) == pytest.approx(np.ones(len(arrays.xt)))
+
+
+@pytest.mark.parametrize("sizes", [(4, 40), (40, 4), (5, 3)])
+@pytest.mark.parametrize("name", NAMES)
+def test_domains_may_be_unequal_and_smaller_than_a_batch(name, sizes, make_arrays):
+    data = make_arrays(*sizes)
+    history = fit(name, data, batch_size=16).history_
+    assert [entry["step"] for entry in history] == [0, 2, 4, 5]
+    assert all(np.isfinite(value) for entry in history for value in entry.values())
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_the_loss_compiles_once_as_one_graph_whatever_the_progress(name, arrays):
+    net, method, stream = game(name, arrays)
+    counter = CompileCounter()
+
+    @torch.compile(backend=counter, fullgraph=True)
+    def loss(batch, progress):
+        return method.loss(net, *net.views(batch), progress)
+
+    for step, progress in enumerate((0.0, 0.4, 1.0)):
+        batch, progress = stream.at(step), torch.tensor(progress)
+        expected = method.loss(net, *net.views(batch), progress)
+        torch.testing.assert_close(loss(batch, progress), expected)
+    assert counter.frame_count == 1
+
+
+# runs
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resumed_run_ends_at_the_same_bits(name, optimizer, arrays, tmp_path, monkeypatch):
+    monkeypatch.setattr(dann.adapter, "CHECKPOINT_SECONDS", 0.0)
+    settings = {"optimizer": optimizer, "lr_schedule": "annealing", "lr": 0.01}
+
+    def interrupt(step):
+        if step.number == 3:
+            raise KeyboardInterrupt
+
+    whole = fit(name, arrays, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        fit(name, arrays, run=tmp_path, on_step=interrupt, **settings)
+    taken = []
+    resumed = fit(name, arrays, run=tmp_path, on_step=lambda step: taken.append(step.number), **settings)
+    assert taken == [3, 4, 5]
+    assert same_weights(whole, resumed)
+    assert whole.history_ == resumed.history_
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_global_random_state_is_left_alone(name, arrays):
+    def state():
+        return random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+
+    before = state()
+    fit(name, arrays).predict(arrays.xt)
+    assert state() == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_global_random_state_has_no_influence(name, arrays):
+    models = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        models.append(fit(name, arrays))
+    assert same_weights(*models)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_other_seeds_give_other_weights(name, arrays):
+    assert not same_weights(fit(name, arrays), fit(name, arrays, random_state=1))
+
+
+# estimators
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_clone_is_unfitted_with_the_same_settings_and_trains_alike(name, arrays):
+    model = fit(name, arrays)
+    copied = clone(model)
+    assert copied.get_params(deep=False).keys() == model.get_params(deep=False).keys()
+    assert copied.method == model.method
+    assert copied.method is not model.method
+    assert not hasattr(copied, "network_")
+    assert same_weights(copied.fit(arrays.x, arrays.y, arrays.xt, target_labels(name, arrays)), model)
+
+
+@pytest.mark.parametrize("copy_of", [lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pickled_model_predicts_the_same_bits(name, copy_of, arrays):
+    model = fit(name, arrays)
+    np.testing.assert_array_equal(copy_of(model).predict_proba(arrays.xt), model.predict_proba(arrays.xt))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saved_model_predicts_the_same_bits(name, arrays, tmp_path):
+    model = fit(name, arrays)
+    loaded = DomainAdapter.load(model.save(tmp_path / "model.safetensors"))
+    np.testing.assert_array_equal(loaded.predict_proba(arrays.xt), model.predict_proba(arrays.xt))
+    np.testing.assert_array_equal(loaded.transform(arrays.xt), model.transform(arrays.xt))
+    assert loaded.method == model.method
+    assert loaded.history_ == model.history_
+    assert same_weights(loaded, model)

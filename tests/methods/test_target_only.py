@@ -1,0 +1,23 @@
+import numpy as np
+import pytest
+
+from dann import MLP, DomainAdapter, TargetOnly
+
+
+def test_without_target_labels_it_is_refused(arrays):
+    with pytest.raises(ValueError, match="none are known: give y_target"):
+        DomainAdapter(TargetOnly(), steps=1).fit(arrays.x, arrays.y, arrays.xt)
+    with pytest.raises(ValueError, match="none are known"):
+        DomainAdapter("target-only", steps=1).fit(arrays.x, arrays.y, arrays.xt, np.full(len(arrays.xt), -1))
+
+
+def test_source_labels_do_not_matter_to_an_oracle(arrays):
+    settings = {"backbone": MLP(hidden=(8,)), "steps": 10, "batch_size": 8}
+    a, b = (
+        DomainAdapter(TargetOnly(), **settings).fit(arrays.x, y, arrays.xt, arrays.yt) for y in (arrays.y, 1 - arrays.y)
+    )
+    np.testing.assert_array_equal(a.predict_proba(arrays.xt), b.predict_proba(arrays.xt))
+
+
+def test_it_says_that_it_is_an_oracle():
+    assert TargetOnly.uses_target_labels

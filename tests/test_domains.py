@@ -1,0 +1,295 @@
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from dann import Domains
+
+X = np.arange(12.0).reshape(6, 2)
+Y = np.array([0, 1, 0, 1, 0, 1])
+XT = X[:4] + 1
+
+
+def door(x=X, y=Y, xt=XT, **kwargs):
+    return Domains.from_arrays(x, y, xt, **kwargs)
+
+
+def with_value(value, row=3, column=1, dtype=np.float64):
+    x = X.astype(dtype)
+    x[row, column] = value
+    return x
+
+
+# features that are refused
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_no_numbers_are_named_by_row_and_position(value):
+    with pytest.raises(ValueError, match=r"the source has 1 values that are NaN or infinite.*row 3, position 1"):
+        door(with_value(value))
+
+
+def test_nan_in_a_frame_is_named_by_its_column():
+    frame = pd.DataFrame(with_value(np.nan), columns=["age", "income"])
+    with pytest.raises(ValueError, match="row 3, column 'income'"):
+        door(frame, xt=frame.iloc[:2])
+
+
+def test_nan_in_the_target_is_said_to_be_in_the_target():
+    with pytest.raises(ValueError, match="the target has 1 values"):
+        door(xt=with_value(np.nan))
+
+
+def test_float64_beyond_float32_is_refused_instead_of_becoming_infinite():
+    with pytest.raises(ValueError, match=r"infinite \(as float32\).*row 3"):
+        door(with_value(1e300))
+
+
+def test_none_among_numbers_is_a_missing_value():
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        door(with_value(None, dtype=object))
+
+
+def test_text_in_a_numeric_column_is_named_with_row_and_column():
+    frame = pd.DataFrame({"age": [1, 2, 3, 4, 5, 6], "city": [1, 2, 3, "Bern", 5, 6]})
+    with pytest.raises(ValueError, match="'Bern' where a number belongs .row 3, column 'city'"):
+        door(frame, xt=frame)
+
+
+def test_a_column_of_pandas_strings_is_text():
+    frame = pd.DataFrame({"city": pd.Series(["Bern", "Basel"] * 3, dtype="str")})
+    with pytest.raises(ValueError, match="'Bern' where a number belongs .row 0, column 'city'"):
+        door(frame, xt=frame)
+
+
+@pytest.mark.parametrize("kind", [np.complex64, "datetime64[s]"])
+def test_values_without_an_order_of_numbers_are_refused(kind):
+    with pytest.raises(ValueError, match="features must be numbers"):
+        door(np.zeros((6, 2), dtype=kind))
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1, 1, 1, 1), ()])
+def test_what_is_neither_table_nor_images_is_refused(shape):
+    with pytest.raises(ValueError, match="expected a table"):
+        door(np.zeros(shape))
+
+
+def test_rows_without_features_are_refused():
+    with pytest.raises(ValueError, match="rows without features"):
+        door(np.zeros((6, 0)), xt=np.zeros((6, 0)))
+
+
+def test_an_empty_domain_is_refused_by_name():
+    with pytest.raises(ValueError, match="the source has no rows"):
+        door(np.zeros((0, 2)), [])
+    with pytest.raises(ValueError, match="the target has no rows"):
+        door(xt=np.zeros((0, 2)))
+
+
+def test_a_target_with_another_number_of_columns_is_refused():
+    with pytest.raises(ValueError, match=r"the target has rows of shape \(3,\), the source has rows of shape \(2,\)"):
+        door(xt=np.zeros((4, 3)))
+
+
+def test_a_target_with_other_columns_names_the_missing_and_the_unexpected():
+    source = pd.DataFrame(X, columns=["age", "income"])
+    target = pd.DataFrame(XT, columns=["age", "wage"])
+    with pytest.raises(ValueError, match=r"missing \['income'\], unexpected \['wage'\]"):
+        door(source, xt=target)
+
+
+def test_images_of_another_pixel_kind_or_size_are_refused():
+    pixels = np.zeros((6, 3, 8, 8), np.uint8)
+    with pytest.raises(ValueError, match="float32 pixels, the source has uint8"):
+        door(pixels, xt=pixels.astype(np.float32))
+    with pytest.raises(ValueError, match="the same image size"):
+        door(pixels, xt=np.zeros((4, 3, 9, 9), np.uint8))
+
+
+# labels that are refused
+
+
+def test_a_source_of_one_class_is_refused():
+    with pytest.raises(ValueError, match="the source has one class, .*at least two"):
+        door(y=np.ones(6, int))
+
+
+def test_continuous_labels_are_refused_with_an_example():
+    with pytest.raises(ValueError, match=r"continuous .for example 0\.5"):
+        door(y=[0, 1, 0, 1, 0.5, 1])
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_missing_source_labels_are_counted_and_placed(missing):
+    with pytest.raises(ValueError, match="y has 1 missing labels, the first in row 2"):
+        door(y=pd.Series([0, 1, missing, 1, 0, 1], dtype=object))
+
+
+def test_another_number_of_labels_than_rows_is_refused():
+    with pytest.raises(ValueError, match="one label for each of the 6 rows"):
+        door(y=[0, 1, 0])
+    with pytest.raises(ValueError, match="2 labels for 4 target rows"):
+        door(y_target=[0, 1])
+
+
+def test_one_hot_labels_are_refused():
+    with pytest.raises(ValueError, match="one label for each"):
+        door(y=np.eye(2)[Y])
+
+
+def test_target_labels_that_the_source_lacks_are_named():
+    with pytest.raises(ValueError, match=r"the target has labels that the source does not have: \[7\]; known are \[0, 1\]"):
+        door(y_target=[0, 1, 7, -1])
+
+
+# where the target comes from
+
+
+def test_no_target_at_all_says_the_two_ways_to_give_one():
+    with pytest.raises(ValueError, match="give X_target, or mark rows of X as target"):
+        door(xt=None)
+    with pytest.raises(ValueError, match="there are no target rows"):
+        door(xt=None, sample_domain=[0, 0, 0, 1, 1, 1])
+
+
+def test_a_target_from_two_places_is_refused():
+    with pytest.raises(ValueError, match="target rows come from two places: X_target and 2 rows"):
+        door(sample_domain=[0, 0, 0, 0, -1, -1])
+
+
+def test_rows_that_are_all_target_leave_no_source():
+    with pytest.raises(ValueError, match="no source rows"):
+        door(xt=None, sample_domain=[-1] * 6)
+
+
+def test_target_labels_without_a_target_are_refused():
+    with pytest.raises(ValueError, match="X_target is missing"):
+        door(xt=None, sample_domain=[0, 0, 0, 0, -1, -1], y_target=[0, 1])
+
+
+@pytest.mark.parametrize("marks", [[0, -1], [0.0, 0.0, 0.0, 0.0, -1.0, -1.0], ["a"] * 6, [[0, 0, 0, -1, -1, -1]]])
+def test_sample_domain_must_be_one_whole_number_a_row(marks):
+    with pytest.raises(ValueError, match="sample_domain must be 6 whole numbers"):
+        door(xt=None, sample_domain=marks)
+
+
+# what is accepted
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.float32, np.float16, np.int64, np.int8, np.uint8, bool])
+def test_numbers_of_any_kind_become_the_same_float32_table(kind):
+    x = X.astype(kind)
+    domains = door(x, xt=x[:3])
+    for part, rows in ((domains.sources[0].x, x), (domains.target.x, x[:3])):
+        assert part.dtype == np.float32
+        np.testing.assert_array_equal(part, rows.astype(np.float32))
+
+
+@pytest.mark.parametrize("container", [list, np.asfortranarray, sparse.csr_matrix, sparse.csc_array, pd.DataFrame])
+def test_tables_of_any_container_become_the_same_rows(container):
+    x, xt = (container(a.tolist() if container is list else a) for a in (X, XT))
+    domains = door(x, xt=xt)
+    np.testing.assert_array_equal(domains.sources[0].x, X.astype(np.float32))
+    np.testing.assert_array_equal(domains.target.x, XT.astype(np.float32))
+
+
+def test_numbers_that_were_read_as_text_are_numbers():
+    frame = pd.DataFrame(X.astype(str), columns=["a", "b"]).astype("str")
+    np.testing.assert_array_equal(door(frame, xt=frame).target.x, X.astype(np.float32))
+
+
+def test_a_reordered_target_frame_is_put_into_the_sources_order():
+    source = pd.DataFrame(X, columns=["age", "income"])
+    target = pd.DataFrame(XT, columns=["age", "income"])[["income", "age"]]
+    domains = door(source, xt=target)
+    np.testing.assert_array_equal(domains.target.x, XT.astype(np.float32))
+    assert domains.columns == ["age", "income"]
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["cat", "dog"] * 3,
+        pd.Series(["cat", "dog"] * 3),
+        pd.Series(["cat", "dog"] * 3, dtype=object),
+        pd.Series(["cat", "dog"] * 3, dtype="category"),
+        pd.DataFrame({"kind": ["cat", "dog"] * 3}),
+    ],
+)
+def test_names_of_classes_are_coded_in_alphabetical_order(labels):
+    domains = door(y=labels)
+    assert domains.classes.tolist() == ["cat", "dog"]
+    assert domains.sources[0].y.tolist() == [0, 1, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("labels", [[False, True] * 3, [3, 10] * 3, [-1, 1] * 3, [0.0, 1.0] * 3])
+def test_labels_of_any_kind_come_back_as_the_users_own(labels):
+    domains = door(y=labels)
+    assert domains.classes[domains.sources[0].y].tolist() == labels
+
+
+def test_grey_images_get_a_channel():
+    domains = door(np.zeros((6, 8, 9), np.uint8), xt=np.zeros((2, 8, 9), np.uint8))
+    assert domains.shape == (1, 8, 9)
+
+
+def test_channels_last_images_are_turned_to_channels_first():
+    x = np.arange(6 * 8 * 9 * 3).reshape(6, 8, 9, 3).astype(np.uint8)
+    domains = door(x, xt=x[:2])
+    assert domains.shape == (3, 8, 9)
+    np.testing.assert_array_equal(domains.target.x[1, 2], x[1, :, :, 2])
+
+
+def test_byte_images_stay_bytes():
+    x = np.zeros((6, 3, 8, 8), np.uint8)
+    assert door(x, xt=x).target.x.dtype == np.uint8
+
+
+def test_target_labels_are_unknown_where_none_are_given():
+    assert door().target.y.tolist() == [-1, -1, -1, -1]
+
+
+@pytest.mark.parametrize("mark", [-1, -1.0, None, np.nan, pd.NA])
+def test_marks_of_unknown_target_labels(mark):
+    assert door(y_target=[1, mark, 0, mark]).target.y.tolist() == [1, -1, 0, -1]
+
+
+def test_nullable_integers_of_pandas_mark_unknown_target_labels():
+    assert door(y_target=pd.Series([1, pd.NA, 0, pd.NA], dtype="Int64")).target.y.tolist() == [1, -1, 0, -1]
+
+
+def test_minus_one_is_a_label_where_it_is_a_class():
+    domains = door(y=[-1, 1] * 3, y_target=[-1, 1, None, np.nan])
+    assert domains.classes.tolist() == [-1, 1]
+    assert domains.target.y.tolist() == [0, 1, -1, -1]
+
+
+def test_known_target_labels_may_be_names():
+    domains = door(y=["cat", "dog"] * 3, y_target=pd.Series(["dog", None, "cat", None]))
+    assert domains.target.y.tolist() == [1, -1, 0, -1]
+
+
+@pytest.mark.parametrize("hidden", [-1, 7, 0.5, np.nan, None, pd.NA])
+def test_labels_of_target_rows_inside_x_are_ignored_whatever_they_are(hidden):
+    labels = pd.Series([0, 1, 0, 1, hidden, hidden], dtype=object)
+    domains = door(y=labels, xt=None, sample_domain=[0, 0, 0, 0, -1, -1])
+    assert domains.classes.tolist() == [0, 1]
+    assert domains.target.y.tolist() == [-1, -1]
+
+
+def test_sources_are_numbered_in_order_whatever_their_numbers_and_places():
+    domains = door(y=[0, 1, 0, 1, 9, 1], xt=None, sample_domain=[7, 2, 2, 7, -3, 2])
+    assert [s.name for s in domains.sources] == ["source 2", "source 7"]
+    np.testing.assert_array_equal(domains.sources[0].x, X[[1, 2, 5]].astype(np.float32))
+    np.testing.assert_array_equal(domains.sources[1].x, X[[0, 3]].astype(np.float32))
+    np.testing.assert_array_equal(domains.target.x, X[[4]].astype(np.float32))
+
+
+def test_a_source_may_lack_classes_that_another_has():
+    domains = door(y=[0, 0, 0, 1, 1, 1], sample_domain=[0, 0, 0, 1, 1, 1])
+    assert [s.y.tolist() for s in domains.sources] == [[0, 0, 0], [1, 1, 1]]
+
+
+def test_the_missing_label_of_a_source_row_is_placed_in_the_users_rows():
+    with pytest.raises(ValueError, match="the first in row 4"):
+        door(y=[0, 1, np.nan, 1, np.nan, 1], xt=None, sample_domain=[0, 0, -1, 0, 0, 0])

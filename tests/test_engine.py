@@ -1,0 +1,148 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dann import Domains, Network, annealing
+from dann.engine import train, update
+from dann.streams import ArrayStream
+
+
+def network():
+    torch.manual_seed(0)
+    net = Network(nn.Identity(), nn.Linear(3, 4), nn.Linear(4, 2), dim=4, n_classes=2, n_domains=2)
+    net.parts["critic"] = nn.Linear(4, 1)
+    return net
+
+
+def optimizer(net, lr=0.1, **factors):
+    groups = [{"params": net.group(p), "base_lr": lr * factors.get(p, 1.0), "lr": lr} for p in net.players]
+    return torch.optim.SGD(groups)
+
+
+@pytest.fixture
+def stream(arrays):
+    return ArrayStream(Domains.from_arrays(arrays.x, arrays.y, arrays.xt), 8, seed=0)
+
+
+class Recorder:
+    """A method of one plain term that writes down what the loop shows it."""
+
+    def __init__(self):
+        self.progress, self.first_rows, self.modes = [], [], []
+
+    def moves(self, net, batch, progress):
+        self.progress.append(progress.clone())
+        self.first_rows.append(int(batch.index[0]))
+        self.modes.append(net.training)
+        features, logits = net(batch.x)
+        yield ("encoder", "head"), {"norm": logits.square().mean()}
+
+
+class Game:
+    """Two moves against each other: the critic, then the encoder."""
+
+    def moves(self, net, batch, progress):
+        self.before = copy.deepcopy(net.state_dict())
+        gap = net.parts["critic"](net(batch.x)[0]).mean()
+        yield ("critic",), {"gap": -gap}
+        self.between = copy.deepcopy(net.state_dict())
+        gap = net.parts["critic"](net(batch.x)[0]).mean()
+        yield ("encoder",), {"gap": gap, "zero": 0 * gap}
+
+
+def changed(before, after):
+    """Players whose weights differ."""
+    names = {n for n in before if not torch.equal(before[n], after[n])}
+    return {n.removeprefix("parts.").split(".")[0] for n in names}
+
+
+def test_a_move_changes_its_players_and_nobody_else(stream):
+    net, game = network(), Game()
+    list(train(net, game, stream, optimizer(net), steps=1))
+    assert changed(game.before, game.between) == {"critic"}
+    assert changed(game.between, net.state_dict()) == {"encoder"}
+
+
+def test_weight_decay_and_momentum_do_not_move_players_that_sit_out(stream):
+    net = network()
+    momentum = torch.optim.SGD(optimizer(net).param_groups, lr=0.1, momentum=0.9, weight_decay=0.5)
+    list(train(net, Game(), stream, momentum, steps=3))
+    assert changed(network().state_dict(), net.state_dict()) == {"encoder", "critic"}
+
+
+def test_update_is_one_step_down_the_gradient_of_the_summed_terms():
+    net = network()
+    weight, x = net.head.weight, torch.randn(5, 4)
+    terms = {"a": net.head(x).mean(), "b": 3 * net.head.weight.sum()}
+    (gradient,) = torch.autograd.grad(sum(terms.values()), weight, retain_graph=True)
+    expected = weight.detach() - 0.1 * gradient
+    update(net, optimizer(net), ("head",), terms)
+    torch.testing.assert_close(weight.detach(), expected)
+
+
+def test_terms_of_all_moves_reach_the_caller_by_name_without_their_graph(stream):
+    net = network()
+    (step,) = train(net, Game(), stream, optimizer(net), steps=1)
+    assert step.number == 0
+    assert list(step.terms) == ["gap", "zero"]
+    assert not any(term.requires_grad for term in step.terms.values())
+
+
+@pytest.mark.parametrize("steps", [1, 7, 1000, 30_000])
+def test_progress_goes_from_0_to_almost_1_whatever_the_length_of_the_run(stream, steps):
+    net, method = network(), Recorder()
+    loop = train(net, method, stream, optimizer(net), steps)
+    next(loop)
+    list(train(net, method, stream, optimizer(net), steps, start=steps - 1))
+    assert method.progress[0].item() == 0
+    assert method.progress[-1].item() == pytest.approx((steps - 1) / steps)
+    assert all(p.dim() == 0 for p in method.progress)
+
+
+def test_starting_late_is_the_end_of_the_whole_run(stream):
+    whole, end = Recorder(), Recorder()
+    for method, start in ((whole, 0), (end, 4)):
+        net = network()
+        numbers = [step.number for step in train(net, method, stream, optimizer(net), 6, start)]
+        assert numbers == list(range(start, 6))
+    assert whole.progress[4:] == end.progress
+    assert whole.first_rows[4:] == end.first_rows
+
+
+def test_a_finished_run_has_no_steps_left(stream):
+    net = network()
+    assert list(train(net, Recorder(), stream, optimizer(net), steps=3, start=3)) == []
+
+
+def test_the_schedule_scales_each_groups_own_learning_rate(stream):
+    net = network()
+    opt = optimizer(net, lr=0.2, critic=10.0)
+    for step in train(net, Recorder(), stream, opt, 4, schedule=annealing):
+        factor = annealing(step.number / 4)
+        assert [g["lr"] for g in opt.param_groups] == pytest.approx([0.2 * factor, 0.2 * factor, 2.0 * factor])
+
+
+def test_without_a_schedule_learning_rates_are_left_alone(stream):
+    net = network()
+    opt = optimizer(net, lr=0.2, critic=10.0)
+    list(train(net, Recorder(), stream, opt, 3))
+    assert [g["lr"] for g in opt.param_groups] == [0.2, 0.2, 0.2]
+
+
+def test_the_caller_may_evaluate_between_the_steps(stream):
+    net, method = network(), Recorder()
+    for _ in train(net, method, stream, optimizer(net), steps=3):
+        net.eval()
+    assert method.modes == [True, True, True]
+
+
+def test_every_step_is_taken_only_when_the_caller_asks_for_it(stream):
+    net, method = network(), Recorder()
+    loop = train(net, method, stream, optimizer(net), steps=100)
+    next(loop)
+    next(loop)
+    assert len(method.progress) == 2
+    assert np.isfinite(net.head.weight.detach().numpy()).all()

@@ -1,0 +1,187 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dann import Network, mlp
+from dann.domains import Batch
+from dann.network import Normalize, initialize
+
+
+def batch(n_source=6, n_target=4, shift=10.0):
+    """Two features; the target's are higher by ``shift``."""
+    x = torch.randn(n_source + n_target, 2, generator=torch.Generator().manual_seed(0))
+    x[n_source:] += shift
+    domain = torch.tensor([0] * n_source + [1] * n_target)
+    return Batch(x, domain * -1, domain, torch.arange(len(x)), n_source)
+
+
+def network(encoder, encoding="joint"):
+    return Network(nn.Identity(), encoder, nn.Linear(2, 3), dim=2, n_classes=3, n_domains=2, encoding=encoding)
+
+
+# views
+
+
+@pytest.mark.parametrize("encoding", ["joint", "separate"])
+def test_views_are_the_two_sides_of_the_batch_and_lose_no_row(encoding):
+    rows = batch()
+    source, target = network(mlp(2, 2), encoding).views(rows)
+    for name in ("x", "y", "domain", "index"):
+        both = torch.cat([getattr(source, name), getattr(target, name)])
+        assert torch.equal(both, getattr(rows, name))
+    assert (source.domain == 0).all()
+    assert (target.domain == 1).all()
+
+
+def test_encoding_is_of_no_effect_without_batch_norm():
+    encoder, head = mlp(2, 5, 2), nn.Linear(2, 3)
+    nets = [
+        Network(nn.Identity(), encoder, head, dim=2, n_classes=3, n_domains=2, encoding=encoding)
+        for encoding in ("joint", "separate")
+    ]
+    for joint, separate in zip(*(net.views(batch()) for net in nets), strict=True):
+        torch.testing.assert_close(joint.logits, separate.logits)
+
+
+def test_joint_encoding_normalises_by_the_statistics_of_both_domains():
+    source, target = network(nn.BatchNorm1d(2), "joint").views(batch())
+    both = torch.cat([source.features, target.features])
+    torch.testing.assert_close(both.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+    assert (target.features.mean(0) - source.features.mean(0) > 1.5).all()
+
+
+def test_separate_encoding_normalises_each_domain_by_its_own_statistics():
+    for side in network(nn.BatchNorm1d(2), "separate").views(batch()):
+        torch.testing.assert_close(side.features.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+        torch.testing.assert_close(side.features.var(0, unbiased=False), torch.ones(2), atol=1e-3, rtol=0)
+
+
+def test_batch_norm_of_a_joint_batch_is_updated_once_and_of_separate_sides_twice():
+    for encoding, updates in (("joint", 1), ("separate", 2)):
+        norm = nn.BatchNorm1d(2)
+        network(norm, encoding).views(batch())
+        assert norm.num_batches_tracked == updates
+
+
+def test_an_unknown_encoding_names_the_known_ones():
+    with pytest.raises(ValueError, match="unknown encoding 'both'; choose one of: joint, separate"):
+        network(mlp(2, 2), "both")
+
+
+def test_frozen_weights_belong_to_no_player():
+    net = network(mlp(2, 4, 2))
+    net.encoder[0].requires_grad_(False)
+    net.parts["domain"] = nn.Linear(2, 1)
+    assert net.players == ("encoder", "head", "domain")
+    assert [p.shape for p in net.group("encoder")] == [(2, 4), (2,)]
+    assert [p.shape for p in net.group("domain")] == [(1, 2), (1,)]
+
+
+# normalisation
+
+
+def fitted(domains, scaling):
+    return Normalize.fit([np.asarray(d) for d in domains], scaling)
+
+
+def test_standard_scaling_gives_mean_0_and_deviation_1():
+    x = np.random.default_rng(0).normal(3, 7, (500, 2)).astype(np.float32)
+    out = fitted([x], "standard")(torch.from_numpy(x))
+    torch.testing.assert_close(out.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.std(0, unbiased=False), torch.ones(2), atol=1e-5, rtol=0)
+
+
+def test_a_domain_counts_the_same_whatever_its_number_of_rows():
+    small, large = np.float32([[0.0], [2.0]]), np.float32([[10.0], [14.0]] * 500)
+    norm = fitted([small, large], "standard")
+    assert norm.mean.item() == pytest.approx((1 + 12) / 2)
+    # around the common mean 6.5: (5.5² + 1) of the small domain, (5.5² + 4) of the large
+    assert norm.scale.item() == pytest.approx(math.sqrt(5.5**2 + (1 + 4) / 2))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e6])
+def test_a_constant_feature_is_centred_and_stays_finite(value):
+    x = np.full((30, 1), value, np.float32)
+    assert (fitted([x, x[:7]], "standard")(torch.from_numpy(x)) == 0).all()
+
+
+@pytest.mark.parametrize("unit", [1e-12, 1e-3, 1e15])
+def test_the_unit_of_a_feature_does_not_matter(unit):
+    x = np.random.default_rng(0).normal(2, 1, (50, 1)).astype(np.float32)
+    in_unit = (x.astype(np.float64) * unit).astype(np.float32)
+    out = fitted([in_unit], "standard")(torch.from_numpy(in_unit))
+    torch.testing.assert_close(out, fitted([x], "standard")(torch.from_numpy(x)), atol=1e-4, rtol=1e-4)
+
+
+def test_mean_scaling_divides_bytes_by_255_and_subtracts_each_channels_mean():
+    x = np.zeros((4, 3, 2, 2), np.uint8)
+    x[:2, 1], x[:, 2] = 255, 51
+    out = fitted([x], "mean")(torch.from_numpy(x))
+    torch.testing.assert_close(out[0, :, 0, 0], torch.tensor([0.0, 0.5, 0.0]))
+    torch.testing.assert_close(out[3, :, 1, 1], torch.tensor([0.0, -0.5, 0.0]))
+
+
+def test_mean_scaling_leaves_the_spread_of_a_table_alone():
+    x = np.float32([[0, 10], [4, 30]])
+    torch.testing.assert_close(fitted([x], "mean")(torch.from_numpy(x)), torch.tensor([[-2.0, -10.0], [2.0, 10.0]]))
+
+
+def test_none_scaling_gives_bytes_as_fractions_and_tables_as_they_are():
+    pixels, table = np.full((2, 1, 2, 2), 255, np.uint8), np.float32([[3, -4]])
+    assert (fitted([pixels], "none")(torch.from_numpy(pixels)) == 1).all()
+    assert fitted([table], "none")(torch.from_numpy(table)).tolist() == [[3, -4]]
+
+
+def test_image_scaling_makes_brightness_and_contrast_of_an_image_irrelevant():
+    x = np.random.default_rng(0).normal(size=(5, 3, 8, 8)).astype(np.float32)
+    norm = fitted([x], "image")
+    out = norm(torch.from_numpy(x))
+    torch.testing.assert_close(out.mean((2, 3)), torch.zeros(5, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(norm(torch.from_numpy(3 * x + 7)), out, atol=1e-3, rtol=0)
+
+
+def test_image_scaling_of_a_table_is_refused():
+    with pytest.raises(ValueError, match="needs images; these rows are tables"):
+        fitted([np.zeros((3, 2), np.float32)], "image")
+
+
+def test_an_unknown_scaling_names_the_known_ones():
+    with pytest.raises(ValueError, match="unknown scaling 'max'; choose one of: standard, mean, image, none"):
+        fitted([np.zeros((3, 2), np.float32)], "max")
+
+
+# layers and their first weights
+
+
+def test_mlp_has_an_activation_and_dropout_between_the_layers_and_none_behind_the_last():
+    kinds = [type(layer).__name__ for layer in mlp(2, 4, 5, 3, dropout=0.5)]
+    assert kinds == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
+    assert [type(layer).__name__ for layer in mlp(2, 3)] == ["Linear"]
+
+
+def test_the_notebooks_initialization_cuts_weights_at_two_deviations_and_sets_biases_to_a_tenth():
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Conv2d(3, 40, 5), nn.Linear(100, 100))
+    initialize(layers, "truncated-normal")
+    for layer in layers:
+        assert layer.weight.abs().max() <= 0.2
+        # a normal distribution cut at two deviations keeps .8796 of its deviation
+        assert layer.weight.std().item() == pytest.approx(0.08796, rel=0.05)
+        assert (layer.bias == 0.1).all()
+
+
+@pytest.mark.parametrize(("scheme", "deviation"), [("xavier", math.sqrt(2 / 500)), ("he", math.sqrt(2 / 400))])
+def test_xavier_and_he_scale_weights_by_the_fan(scheme, deviation):
+    torch.manual_seed(0)
+    layer = nn.Linear(400, 100)
+    initialize(layer, scheme)
+    assert layer.weight.std().item() == pytest.approx(deviation, rel=0.05)
+    assert (layer.bias == 0).all()
+
+
+def test_an_unknown_initialization_names_the_known_ones():
+    with pytest.raises(ValueError, match="unknown initialization 'zeros'; choose one of: torch, truncated-normal"):
+        initialize(nn.Linear(2, 2), "zeros")

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dann import Domains
+from dann.streams import ArrayStream
+
+
+def domains(*sizes):
+    """Domains of the given sizes, target last; the feature is the row number, the class alternates."""
+    rows = [np.arange(n, dtype=np.float32)[:, None] for n in sizes]
+    marks = np.repeat([*range(len(sizes) - 1), -1], sizes)
+    x = np.concatenate(rows)
+    return Domains.from_arrays(x, (x[:, 0] % 2).astype(int), sample_domain=marks)
+
+
+def block(stream, k, steps):
+    """Row numbers of domain k over the first steps, in order."""
+    return torch.cat([(b := stream.at(s)).index[b.domain == k] for s in range(steps)]).tolist()
+
+
+def test_a_batch_depends_on_its_step_alone_whatever_was_asked_before():
+    forward, mixed = (ArrayStream(domains(7, 11), 4, seed=3) for _ in range(2))
+    expected = {step: forward.at(step) for step in range(8)}
+    for step in (5, 0, 7, 5, 2, 1, 6, 3, 4):
+        for a, b in zip(expected[step], mixed.at(step), strict=True):
+            assert torch.equal(torch.as_tensor(a), torch.as_tensor(b))
+
+
+@settings(max_examples=40)
+@given(st.integers(2, 9), st.integers(1, 9), st.integers(1, 12), st.integers(0, 2**40))
+def test_every_epoch_of_every_domain_is_a_permutation(n_source, n_target, batch_size, seed):
+    stream = ArrayStream(domains(n_source, n_target), batch_size, seed)
+    for k, n in ((0, n_source), (1, n_target)):
+        rows = block(stream, k, steps=-(-3 * n // batch_size))
+        for epoch in range(3):
+            assert sorted(rows[epoch * n : (epoch + 1) * n]) == list(range(n))
+
+
+def test_epochs_and_domains_are_shuffled_apart():
+    stream = ArrayStream(domains(40, 40), 40, seed=0)
+    orders = [block(stream, k, 2)[i : i + 40] for k in (0, 1) for i in (0, 40)]
+    assert len({tuple(order) for order in orders}) == 4
+
+
+def test_seeds_shuffle_apart():
+    orders = {tuple(block(ArrayStream(domains(40, 40), 40, seed), 0, 1)) for seed in range(5)}
+    assert len(orders) == 5
+
+
+def test_the_smaller_domain_is_repeated_as_often_as_the_larger_needs():
+    stream = ArrayStream(domains(30, 5), 10, seed=0)
+    assert np.bincount(block(stream, 0, 3)).tolist() == [1] * 30
+    assert np.bincount(block(stream, 1, 3)).tolist() == [6] * 5
+
+
+def test_a_batch_larger_than_a_domain_holds_each_row_equally_often():
+    batch = ArrayStream(domains(4, 6), 12, seed=0).at(0)
+    assert np.bincount(batch.index[batch.domain == 0]).tolist() == [3] * 4
+    assert np.bincount(batch.index[batch.domain == 1]).tolist() == [2] * 6
+
+
+def test_rows_keep_their_labels_and_unknown_target_labels_stay_unknown():
+    batch = ArrayStream(domains(9, 7), 5, seed=0).at(4)
+    assert torch.equal(batch.x[:, 0].long(), batch.index)
+    assert torch.equal(batch.y[:5], batch.index[:5] % 2)
+    assert (batch.y[5:] == -1).all()
+
+
+def test_sources_share_one_batch_and_the_target_has_one_of_its_own():
+    batch = ArrayStream(domains(6, 7, 8, 9), 8, seed=0).at(0)
+    assert batch.domain.tolist() == [0] * 3 + [1] * 3 + [2] * 2 + [3] * 8
+    assert batch.n_source == 8
+
+
+def test_a_batch_too_small_for_its_sources_is_refused():
+    with pytest.raises(ValueError, match="batch_size=2 is too small for 3 sources"):
+        ArrayStream(domains(4, 4, 4, 4), 2, seed=0)
+
+
+@pytest.mark.parametrize("seed", [np.uint32(4_000_000_000), np.int64(2**60), 2**70, -1])
+def test_any_whole_number_is_a_seed(seed):
+    assert len(ArrayStream(domains(4, 4), 2, seed).at(0).x) == 4
