@@ -50,6 +50,8 @@ def images() -> Arrays:
     """12 + 12 colour images (3, 16, 16) of unsigned bytes; bright ones are of class 1."""
     rng = np.random.default_rng(0)
     y = np.arange(12) % 2
-    x, xt = (rng.integers(0, 100, (12, 3, 16, 16)).astype(np.uint8) + (120 * y[:, None, None, None]).astype(np.uint8)
-             for _ in range(2))
+    x, xt = (
+        rng.integers(0, 100, (12, 3, 16, 16)).astype(np.uint8) + (120 * y[:, None, None, None]).astype(np.uint8)
+        for _ in range(2)
+    )
     return Arrays(x, y, xt, y)

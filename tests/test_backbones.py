@@ -3,7 +3,7 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-from dann import BACKBONES, MLP, GTSRBNet, MNISTNet, SVHNNet
+from dann import BACKBONES, MLP, GTSRBNet, MNISTNet, SmallNet, SVHNNet
 from dann.backbones import Custom, feature_width
 
 
@@ -64,7 +64,7 @@ def test_rectifying_behind_the_pool_is_the_papers_network(backbone):
     assert torch.equal(encoder(x), expected)
 
 
-@pytest.mark.parametrize("kind", [MNISTNet, SVHNNet, GTSRBNet])
+@pytest.mark.parametrize("kind", [MNISTNet, SVHNNet, GTSRBNet, SmallNet])
 def test_the_smallest_image_a_network_admits_is_one_that_it_can_encode(kind):
     backbone = kind()
     shape = (1, backbone.smallest, backbone.smallest)
@@ -72,6 +72,13 @@ def test_the_smallest_image_a_network_admits_is_one_that_it_can_encode(kind):
     assert feature_width(backbone.encoder(shape), shape) > 0
     with pytest.raises(ValueError, match=rf"at least {backbone.smallest} pixels a side; got \(1, {shape[1] - 1}"):
         backbone.check((1, shape[1] - 1, 100))
+
+
+def test_the_small_network_looks_at_one_image_at_a_time():
+    torch.manual_seed(0)
+    encoder, x = SmallNet().encoder((3, 12, 12)), torch.randn(5, 3, 12, 12)
+    torch.testing.assert_close(encoder(x)[:2], encoder(x[:2]))
+    assert feature_width(encoder, (3, 12, 12)) == 3 * 3 * 32
 
 
 def test_an_mlp_ends_in_its_activation_so_features_are_hidden_units():

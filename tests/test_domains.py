@@ -52,13 +52,13 @@ def test_none_among_numbers_is_a_missing_value():
 
 def test_text_in_a_numeric_column_is_named_with_row_and_column():
     frame = pd.DataFrame({"age": [1, 2, 3, 4, 5, 6], "city": [1, 2, 3, "Bern", 5, 6]})
-    with pytest.raises(ValueError, match="'Bern' where a number belongs .row 3, column 'city'"):
+    with pytest.raises(ValueError, match=r"'Bern' where a number belongs .row 3, column 'city'"):
         door(frame, xt=frame)
 
 
 def test_a_column_of_pandas_strings_is_text():
     frame = pd.DataFrame({"city": pd.Series(["Bern", "Basel"] * 3, dtype="str")})
-    with pytest.raises(ValueError, match="'Bern' where a number belongs .row 0, column 'city'"):
+    with pytest.raises(ValueError, match=r"'Bern' where a number belongs .row 0, column 'city'"):
         door(frame, xt=frame)
 
 
@@ -110,7 +110,7 @@ def test_images_of_another_pixel_kind_or_size_are_refused():
 
 
 def test_a_source_of_one_class_is_refused():
-    with pytest.raises(ValueError, match="the source has one class, .*at least two"):
+    with pytest.raises(ValueError, match=r"the source has one class, .*at least two"):
         door(y=np.ones(6, int))
 
 
@@ -138,7 +138,9 @@ def test_one_hot_labels_are_refused():
 
 
 def test_target_labels_that_the_source_lacks_are_named():
-    with pytest.raises(ValueError, match=r"the target has labels that the source does not have: \[7\]; known are \[0, 1\]"):
+    with pytest.raises(
+        ValueError, match=r"the target has labels that the source does not have: \[7\]; known are \[0, 1\]"
+    ):
         door(y_target=[0, 1, 7, -1])
 
 

@@ -37,7 +37,7 @@ class Recorder:
         self.progress.append(progress.clone())
         self.first_rows.append(int(batch.index[0]))
         self.modes.append(net.training)
-        features, logits = net(batch.x)
+        _, logits = net(batch.x)
         yield ("encoder", "head"), {"norm": logits.square().mean()}
 
 

@@ -139,8 +139,21 @@ def test_image_scaling_makes_brightness_and_contrast_of_an_image_irrelevant():
     x = np.random.default_rng(0).normal(size=(5, 3, 8, 8)).astype(np.float32)
     norm = fitted([x], "image")
     out = norm(torch.from_numpy(x))
-    torch.testing.assert_close(out.mean((2, 3)), torch.zeros(5, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.mean((1, 2, 3)), torch.zeros(5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(out.std((1, 2, 3), unbiased=False), torch.ones(5), atol=1e-4, rtol=0)
     torch.testing.assert_close(norm(torch.from_numpy(3 * x + 7)), out, atol=1e-3, rtol=0)
+
+
+def test_image_scaling_keeps_the_colour_of_an_image():
+    x = np.zeros((1, 3, 4, 4), np.uint8)
+    x[:, 0] = 200
+    red, green, blue = fitted([x], "image")(torch.from_numpy(x))[0, :, 0, 0]
+    assert red > green == blue
+
+
+def test_image_scaling_leaves_an_image_of_one_colour_at_0():
+    x = np.full((1, 3, 4, 4), 128, np.uint8)
+    torch.testing.assert_close(fitted([x], "image")(torch.from_numpy(x)), torch.zeros(1, 3, 4, 4), atol=1e-3, rtol=0)
 
 
 def test_image_scaling_of_a_table_is_refused():

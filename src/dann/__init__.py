@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .adapter import DomainAdapter, TrainingDiverged
-    from .backbones import BACKBONES, MLP, Backbone, GTSRBNet, MNISTNet, SVHNNet
+    from .backbones import BACKBONES, MLP, Backbone, GTSRBNet, MNISTNet, SmallNet, SVHNNet
     from .domains import Domains
     from .functional import GradientReversal, annealing, domain_loss, reverse_gradient, warmup
     from .methods import DANN, METHODS, DomainOnly, Method, SourceOnly, TargetOnly
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # scikit-learn where they do not need them.
 _HOME = {
     "adapter": ("DomainAdapter", "TrainingDiverged"),
-    "backbones": ("BACKBONES", "MLP", "Backbone", "GTSRBNet", "MNISTNet", "SVHNNet"),
+    "backbones": ("BACKBONES", "MLP", "Backbone", "GTSRBNet", "MNISTNet", "SVHNNet", "SmallNet"),
     "domains": ("Domains",),
     "functional": ("GradientReversal", "annealing", "domain_loss", "reverse_gradient", "warmup"),
     "methods": ("DANN", "METHODS", "DomainOnly", "Method", "SourceOnly", "TargetOnly"),
@@ -43,6 +43,7 @@ __all__ = [
     "ModelFileError",
     "Network",
     "SVHNNet",
+    "SmallNet",
     "SourceOnly",
     "TargetOnly",
     "TrainingDiverged",
@@ -59,9 +60,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        from .runs import version
+        from importlib.metadata import version
 
-        return version()
+        return version("dann")
     if name not in _MODULES:
         raise AttributeError(f"module 'dann' has no attribute {name!r}")
     return getattr(import_module(f".{_MODULES[name]}", __name__), name)

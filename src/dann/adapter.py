@@ -1,5 +1,6 @@
 """The scikit-learn face: an estimator that fits labelled sources and an unlabelled target."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +25,11 @@ from .metrics import classification_metrics
 from .network import Network, Normalize, initialize
 from .streams import ArrayStream
 
-LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {"constant": None, "annealing": annealing}
+LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {
+    "constant": None,
+    "annealing": annealing,
+    "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+}
 OPTIMIZERS = ("adam", "sgd")
 EVALUATION_ROWS = 512  # rows a forward pass outside training: bounds the memory of predict
 CHECKPOINT_SECONDS = 15.0
@@ -52,10 +57,10 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
     lr : float
         Learning rate at the start, > 0. The paper's is 0.01 with "sgd" and "annealing".
     momentum : float
-        Of "sgd"; 0.9 in the paper.
+        Of "sgd", 0.9 in the paper; with "adam" its β1.
     weight_decay : float
-    lr_schedule : {"constant", "annealing"}
-        "annealing" is the paper's lr / (1 + 10 p)^0.75 over the progress p.
+    lr_schedule : {"constant", "annealing", "cosine"}
+        Over the progress p: "annealing" is the paper's lr / (1 + 10 p)^0.75, "cosine" is lr (1 + cos πp) / 2.
     scaling : {"standard", "mean", "image", "none"}
         Preprocessing, measured on the training rows of all domains and kept with the model; see `Normalize.fit`.
     encoding : {"joint", "separate"}
@@ -163,7 +168,10 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         domains = Domains.from_arrays(X, y, X_target, y_target, sample_domain)
         method = self._method()
         method.check(domains)
-        seed = np.random.SeedSequence().generate_state(1)[0] if self.random_state is None else self.random_state
+        seed = self.random_state
+        if seed is None:
+            earlier = runs.read_json(Path(run) / "config.json") if run is not None else None
+            seed = earlier["seed"] if earlier else np.random.SeedSequence().generate_state(1)[0]
         self.seed_ = int(seed)
         self.classes_, self.columns_ = domains.classes, domains.columns
         self.shape_, self.dtype_ = domains.shape, str(domains.target.x.dtype)
@@ -195,7 +203,10 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         if run is not None:
             checkpoint = Path(run) / "checkpoint.pt"
             config = {"dann": runs.version(), "adapter": self.config(), "seed": self.seed_}
-            mark = runs.fingerprint([a for d in domains.all for a in (d.x, d.y)], config)
+            # what the configuration does not tell: objects of the user's own, and the weights that they bring along
+            weights = {name: t.cpu() for name, t in net.state_dict().items()}
+            start_of = {"method": repr(method), "weights": runs.digest(weights, repr(net)), "classes": domains.classes}
+            mark = runs.fingerprint([a for d in domains.all for a in (d.x, d.y)], {**config, **start_of})
             state = runs.load_checkpoint(checkpoint)
             if state is not None:
                 if state["fingerprint"] != mark:
@@ -302,7 +313,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
                 groups.append({"params": parameters, "lr": lr, "base_lr": lr})
         if self.optimizer == "sgd":
             return torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
-        return torch.optim.Adam(groups, weight_decay=self.weight_decay, fused=True)
+        betas = (self.momentum, 0.999)
+        return torch.optim.Adam(groups, betas=betas, weight_decay=self.weight_decay, fused=True)
 
     def _passes(self, X: Any) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (features, logits) of blocks of rows, in evaluation mode, without gradients."""
@@ -326,7 +338,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of every row, (n,)."""
-        return self.classes_[self.predict_proba(X).argmax(1)]
+        best = self.predict_proba(X).argmax(1)  # first: it says where there is no model yet
+        return self.classes_[best]
 
     def predict_domain(self, X: Any) -> np.ndarray:
         """Return the domain that the domain head takes every row for, int (n,): sources 0 … S-1, target S.
@@ -421,7 +434,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             adapter = cls(**{**params, "device": device})
             adapter.classes_ = np.array(config["classes"])
             adapter.columns_, adapter.shape_ = config["columns"], tuple(config["shape"])
-            adapter.dtype_, adapter.n_domains_ = config["dtype"], config["n_domains"]
+            adapter.dtype_, adapter.n_domains_ = str(np.dtype(config["dtype"])), config["n_domains"]
             adapter.n_features_in_, adapter.seed_ = adapter.shape_[0], config["seed"]
             adapter.history_ = config["history"]
             mean, scale = tensors["normalize.mean"], tensors["normalize.scale"]
@@ -429,7 +442,9 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
                 normalize = Normalize(mean, scale, per_image=adapter.scaling == "image")
                 net = adapter._build(normalize, adapter._method())
             net.load_state_dict(tensors, assign=True)
-        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        except runs.ModelFileError:
+            raise
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
             raise runs.ModelFileError(f"{path} does not describe a model of this version: {error}") from error
         target = adapter._device()
         net.to(target)

@@ -1,6 +1,7 @@
 """The command line: a thin skin over estimator, readers and experiments. Heavy imports wait for the command."""
 
 import ast
+import hashlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ app = App(
     help="Unsupervised domain adaptation: train on labelled source data, be right on unlabelled target data.",
     help_format="markdown",
     version=lambda: __import__("dann").__version__,
+    suppress_keyboard_interrupt=False,  # main says what it means
 )
 console = Console()
 errors = Console(stderr=True)
@@ -26,6 +28,7 @@ Seeds = Annotated[int | None, Parameter(help="How many seeds to run.")]
 FirstSeed = Annotated[int, Parameter(help="The first of them.")]
 Json = Annotated[Path | None, Parameter(help="Also write settings and rows into this file.")]
 Out = Annotated[Path | None, Parameter(help="The run folder. Default: runs/NAME.")]
+RESERVED = {"method": "--method", "random_state": "--seed", "device": "--device"}
 Device = Annotated[str, Parameter(help="cpu, cuda, …; auto takes a GPU where there is one.")]
 
 
@@ -54,6 +57,8 @@ def reproduce(
 ) -> None:
     """Run an experiment and print its figures beside the published ones. `dann list` shows the names."""
     given = {"domains": list(domains), "steps": steps, "preset": preset, "fast": fast}
+    if steps is not None and steps < 1:
+        raise ValueError(f"--steps {steps} must be at least 1")
     _reproduce(name, {k: v for k, v in given.items() if v}, seeds, seed, json, out, device)
 
 
@@ -80,31 +85,36 @@ def adapt(
     """Adapt a model from your labelled source to your unlabelled target, and save it."""
     from .adapter import DomainAdapter
     from .experiments.adapt import adapt as train
-    from .experiments.adapt import experiment, user_task
+    from .experiments.adapt import experiment
     from .experiments.study import Study
     from .methods import METHODS
     from .readers import read_table
 
+    _check(device, json)
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; choose one of: {', '.join(METHODS)}")
     if METHODS[method].uses_target_labels:
         raise ValueError(f"{method} trains on target labels, which adapt never does; choose another method")
-    adapter = DomainAdapter(METHODS[method]()).set_params(**dict(map(_setting, set)))
+    settings = dict(map(_setting, set))
+    for key in settings:
+        if key in RESERVED:
+            raise ValueError(f"--set {key}=… is not taken: give {RESERVED[key]}")
+        if key.startswith("backbone__"):
+            raise ValueError(f"--set {key}=… is not taken: a backbone is chosen by name; Python sets its parameters")
+    adapter = DomainAdapter(METHODS[method]()).set_params(**settings)
     source_rows = read_table(source, label, needs_label=True)
     target_rows = read_table(target, label)
-    user_task(source_rows, target_rows, seed)  # complains about the data before a folder is made
     options = {"source": str(source), "target": str(target), "label": label, "adapter": adapter.config()}
+    options["data"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, target)]
     with _progress() as on_progress:
         folder = out or Path("runs") / "adapt"
         study = Study(experiment(options), folder, [seed], device=device, on_progress=on_progress)
         train(study, source_rows, target_rows, adapter, method)
         study.run()
     _print(study, json)
-    if not target_rows.labelled.any():
-        console.print("The target has no labels, so nothing here tells how right the models are on it.")
-    console.print(
-        f"Model: {study.folder / 'model.safetensors'}\nPredictions: {study.folder / 'target_predictions.csv'}"
-    )
+    if not any("accuracy" in row and row["domain"] == "target" for row in study.rows):
+        _say("The target has no labels, so nothing here tells how right the models are on it.")
+    _say(f"Model: {study.folder / 'model.safetensors'}\nPredictions: {study.folder / 'target_predictions.csv'}")
 
 
 @app.command
@@ -122,10 +132,11 @@ def predict(
     from .experiments.adapt import write_predictions
     from .readers import read_table
 
+    _check(device)
     adapter = DomainAdapter.load(model, device=device)
     rows = read_table(data, label)
     write_predictions(out, adapter, rows)
-    console.print(f"{len(rows)} predictions: {out}")
+    _say(f"{len(rows)} predictions: {out}")
 
 
 @app.command(name="list")
@@ -163,11 +174,29 @@ def _reproduce(
     n = experiment.seeds if seeds is None else seeds
     if n < 1 or first < 0:
         raise ValueError(f"seeds={n} from seed={first}: give at least one seed, and none below 0")
+    _check(device, json)
     with _progress() as on_progress:
         folder = out or Path("runs") / name
         study = Study(experiment, folder, list(range(first, first + n)), options, device, on_progress)
         study.run()
     _print(study, json)
+
+
+def _check(device: str, json: Path | None = None) -> None:
+    """Try what would otherwise fail behind the training: the device, and the place of the ``--json`` file."""
+    import tempfile
+
+    import torch
+
+    try:
+        torch.empty(1, device=None if device == "auto" else device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    if json is not None:
+        if json.is_dir():
+            raise IsADirectoryError(f"{json} is a folder; --json takes a file")
+        json.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=json.parent).close()
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -205,11 +234,16 @@ def _print(study: "Study", json: Path | None) -> None:
         write_json(json, study.report())
     console.print(summary(study.report()))
     seeds = ", ".join(map(str, study.seeds))
-    console.print(f"Seed{'s' if len(study.seeds) > 1 else ''}: {seeds}   Run folder: {study.folder}")
+    _say(f"Seed{'s' if len(study.seeds) > 1 else ''}: {seeds}   Run folder: {study.folder}")
     for path in study.figures:
-        console.print(f"  {path}")
+        _say(f"  {path}")
     if json is not None:
-        console.print(f"Rows: {json}")
+        _say(f"Rows: {json}")
+
+
+def _say(text: str) -> None:
+    """Print a line as it is: brackets in the names of files are no markup, and long paths stay whole."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -230,7 +264,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    errors.print(f"[bold red]error:[/bold red] {message}", markup=True, highlight=False, soft_wrap=True)
+    errors.print("[bold red]error:[/bold red]", end=" ")
+    errors.print(message, markup=False, highlight=False, soft_wrap=True)
     return code
 
 

@@ -103,7 +103,7 @@ def image_grid(ax: Axes, images: np.ndarray, columns: int = 8) -> None:
     for i, image in enumerate(pixels):
         top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
         canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
-    ax.imshow(canvas.squeeze(), cmap="gray" if channels == 1 else None, interpolation="nearest")
+    ax.imshow(canvas.squeeze(), cmap="gray" if channels == 1 else None, vmin=0, vmax=255, interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
 

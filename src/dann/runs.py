@@ -93,9 +93,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        missing = {"fingerprint", "step", "history", "rng", "network", "optimizer"} - set(state)
+        if missing:
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        return state
     except Exception as error:
-        raise ModelFileError(f"{path} is no readable checkpoint ({error}); delete it to start anew") from error
+        reason = str(error).split(". ")[0]  # what follows in PyTorch's message is how to run the code in the file
+        raise ModelFileError(f"{path} is no readable checkpoint ({reason}); delete it to start anew") from error
 
 
 def save_model(path: str | os.PathLike[str], tensors: dict[str, Tensor], config: dict[str, Any]) -> Path:
@@ -142,7 +147,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[st
     try:
         config = json.loads(text)
         written = int(config["format"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise ModelFileError(f"{path} has an unreadable configuration ({error}); save the model again") from error
     if written > FORMAT:
         raise ModelFileError(

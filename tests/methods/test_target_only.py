@@ -11,12 +11,21 @@ def test_without_target_labels_it_is_refused(arrays):
         DomainAdapter("target-only", steps=1).fit(arrays.x, arrays.y, arrays.xt, np.full(len(arrays.xt), -1))
 
 
-def test_source_labels_do_not_matter_to_an_oracle(arrays):
-    settings = {"backbone": MLP(hidden=(8,)), "steps": 10, "batch_size": 8}
+def test_the_source_does_not_matter_to_an_oracle(arrays):
+    settings = {"backbone": MLP(hidden=(8,)), "steps": 10, "batch_size": 8, "scaling": "none"}
     a, b = (
-        DomainAdapter(TargetOnly(), **settings).fit(arrays.x, y, arrays.xt, arrays.yt) for y in (arrays.y, 1 - arrays.y)
+        DomainAdapter(TargetOnly(), **settings).fit(x, y, arrays.xt, arrays.yt)
+        for x, y in ((arrays.x, arrays.y), (-9 * arrays.x, 1 - arrays.y))
     )
     np.testing.assert_array_equal(a.predict_proba(arrays.xt), b.predict_proba(arrays.xt))
+
+
+def test_rows_without_a_known_label_add_nothing(arrays):
+    some = np.where(np.arange(len(arrays.yt)) % 3 == 0, arrays.yt, -1)
+    moved = np.where(some[:, None] < 0, 50 * arrays.xt, arrays.xt)
+    settings = {"backbone": MLP(hidden=(8,)), "steps": 10, "batch_size": 8, "scaling": "none"}
+    a, b = (DomainAdapter(TargetOnly(), **settings).fit(arrays.x, arrays.y, xt, some) for xt in (arrays.xt, moved))
+    np.testing.assert_allclose(a.predict_proba(arrays.xt), b.predict_proba(arrays.xt), atol=1e-6)
 
 
 def test_it_says_that_it_is_an_oracle():

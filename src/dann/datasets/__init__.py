@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from .amazon import amazon_domains, amazon_reviews
+from .digits import digits
 from .fetch import DatasetNotFound, data_home
 from .mnist import load_mnist, read_idx
 from .mnist_m import load_mnist_m, mnist_m
@@ -15,6 +16,7 @@ DATASETS: dict[str, Callable[..., Task]] = {
     "moons": moons,
     "double-moon": double_moon,
     "blobs": blobs,
+    "digits": digits,
     "mnist-m": mnist_m,
     "amazon-reviews": amazon_reviews,
     "syn-numbers": syn_numbers,
@@ -29,6 +31,7 @@ __all__ = [
     "amazon_reviews",
     "blobs",
     "data_home",
+    "digits",
     "double_moon",
     "find_fonts",
     "load_mnist",

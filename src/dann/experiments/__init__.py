@@ -1,11 +1,12 @@
 """Experiments by name: published ones, with their numbers beside ours, and the demo."""
 
-from . import amazon_reviews, blobs, double_moon, mnist_m, moons
+from . import amazon_reviews, blobs, demo, double_moon, mnist_m, moons
 from .study import Experiment, Study
 
 EXPERIMENTS: dict[str, Experiment] = {
     e.name: e
     for e in (
+        demo.EXPERIMENT,
         double_moon.EXPERIMENT,
         moons.EXPERIMENT,
         blobs.EXPERIMENT,

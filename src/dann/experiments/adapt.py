@@ -8,7 +8,7 @@ import numpy as np
 from .. import plots, runs
 from ..adapter import DomainAdapter
 from ..datasets import Labelled, Task
-from ..domains import Domains
+from ..domains import Domains, as_labels, encode, is_unknown
 from ..readers import Table
 from .study import Experiment, Study
 
@@ -22,17 +22,17 @@ def user_task(source: Table, target: Table, seed: int) -> Task:
     Raises
     ------
     ValueError
-        Data that cannot be adapted on; see `Domains.from_arrays`.
+        Data that cannot be adapted on; see `Domains.from_arrays`. Target labels that the source does not have.
     """
-    from sklearn.model_selection import train_test_split
-
     domains = Domains.from_arrays(source, source.y, target)  # every complaint about the data comes before any work
-    rows, codes = np.arange(len(source)), domains.sources[0].y
-    n_test = round(HELD_OUT * len(rows))
-    rare = np.bincount(codes).min() < 2 or min(n_test, len(rows) - n_test) < len(domains.classes)
-    train, test = train_test_split(rows, test_size=HELD_OUT, random_state=seed, stratify=None if rare else codes)
+    train, test = split(domains.sources[0].y, seed)
     known = target.labelled
-    judged = Labelled(target[known], target[known].y) if known.any() else Labelled(target, NO_LABELS)  # type: ignore[arg-type]
+    if target.y is not None:
+        known &= [not is_unknown(label, domains.classes) for label in target.y.tolist()]
+    judged = Labelled(target, NO_LABELS)  # type: ignore[arg-type]
+    if known.any():
+        judged = Labelled(target[known], target[known].y)  # type: ignore[arg-type]
+        encode(as_labels(judged.y, len(judged.y), "the label column of the target"), domains.classes, "the target")
     return Task(
         name="yours",
         source=Labelled(source[train], source.y[train]),  # type: ignore[arg-type,index]
@@ -40,6 +40,39 @@ def user_task(source: Table, target: Table, seed: int) -> Task:
         source_test=Labelled(source[test], source.y[test]),  # type: ignore[arg-type,index]
         target_test=judged,
     )
+
+
+def split(codes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split row numbers into training and test rows, every class in its share; training has a row of every class."""
+    from sklearn.model_selection import train_test_split
+
+    rows, first = np.arange(len(codes)), np.unique(codes, return_index=True)[1]
+    if len(rows) == len(first):
+        raise ValueError(f"the source has {len(rows)} rows of as many classes: none is left to test on")
+    n_test = round(HELD_OUT * len(rows))
+    if np.bincount(codes).min() < 2 or min(n_test, len(rows) - n_test) < len(first):  # too few to share out
+        test = np.random.default_rng(seed).permutation(np.setdiff1d(rows, first))[: max(n_test, 1)]
+        return np.setdiff1d(rows, test), test
+    train, test = train_test_split(rows, test_size=HELD_OUT, random_state=seed, stratify=codes)
+    return train, test
+
+
+def rehearse(adapter: DomainAdapter, task: Task) -> None:
+    """Take one step on one source row of every class: settings that cannot train show before there is a folder.
+
+    Raises
+    ------
+    ValueError
+    """
+    from sklearn.base import clone
+
+    first = np.unique(task.source.y, return_index=True)[1]
+    try:
+        adapter._check_settings()
+        one = clone(adapter).set_params(steps=1)
+        one.fit(task.source.x[first], task.source.y[first], task.target.x[:2])
+    except TypeError as error:
+        raise ValueError(f"a setting has a value of the wrong kind: {error}") from error
 
 
 def adapt(study: Study, source: Table, target: Table, adapter: DomainAdapter, method: str) -> dict[str, DomainAdapter]:
@@ -52,10 +85,13 @@ def adapt(study: Study, source: Table, target: Table, adapter: DomainAdapter, me
     """
     (seed,) = study.seeds
     task = user_task(source, target, seed)
-    models = {}
-    for name in dict.fromkeys(("source-only", method)):
-        estimator = clone_with(adapter, name)
-        models[name] = study.fit(task, estimator, seed, method=name, pad=min(len(source), len(target)) >= 40)
+    estimators = {name: clone_with(adapter, name) for name in ("source-only", method)}
+    for estimator in estimators.values():
+        rehearse(estimator, task)
+    enough = min(len(task.source_test.x), len(task.target_test.x)) >= 8  # rows a domain, for the proxy A-distance
+    models = {
+        name: study.fit(task, estimator, seed, method=name, pad=enough) for name, estimator in estimators.items()
+    }
     write_predictions(study.folder / "target_predictions.csv", models[method], target)
     models[method].save(study.folder / "model.safetensors")
     draw(study, task, models)

@@ -29,7 +29,7 @@ def adapter(method: Any, steps: int) -> DomainAdapter:
 def run(study: Study) -> None:
     """Train source-only and DANN, and show features over training and decision boundaries."""
     steps = study.options["steps"]
-    moments = [max(1, steps // 10), steps // 2, steps]
+    moments = sorted({max(1, steps // 10), max(1, steps // 2), steps})
     for seed in study.seeds:
         task = double_moon(seed=seed)
         models = {

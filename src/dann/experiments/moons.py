@@ -98,8 +98,8 @@ def class_probability(model: DomainAdapter, x: np.ndarray) -> np.ndarray:
 def domain_probability(model: DomainAdapter, x: np.ndarray) -> np.ndarray:
     """Return the domain head's probability that rows are target, (n,)."""
     with torch.no_grad():
-        features, _ = model.network_(torch.from_numpy(x))
-        return domain_logits(model.network_, features).softmax(1)[:, 1].numpy()
+        features, _ = model.network_(torch.from_numpy(x).to(model.network_.normalize.mean.device))
+        return domain_logits(model.network_, features).softmax(1)[:, 1].cpu().numpy()
 
 
 def hidden_units(ax: Any, model: DomainAdapter, around: np.ndarray) -> None:
@@ -107,8 +107,8 @@ def hidden_units(ax: Any, model: DomainAdapter, around: np.ndarray) -> None:
     net = model.network_
     layer = net.get_submodule("encoder.0")
     assert isinstance(layer, nn.Linear)
-    weight = layer.weight.detach().numpy() / net.normalize.scale.numpy()
-    bias = layer.bias.detach().numpy() - weight @ net.normalize.mean.numpy()
+    weight = layer.weight.detach().cpu().numpy() / net.normalize.scale.cpu().numpy()
+    bias = layer.bias.detach().cpu().numpy() - weight @ net.normalize.mean.cpu().numpy()
     low, high = around.min(0) - 0.3, around.max(0) + 0.3
     ax.set_xlim(low[0], high[0])
     ax.set_ylim(low[1], high[1])

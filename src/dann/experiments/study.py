@@ -1,5 +1,6 @@
 """Study: the trainings of one experiment, with their rows, figures and files, resumed where they stopped."""
 
+import json
 import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -81,17 +82,16 @@ class Study:
             raise ValueError(f"the experiment {experiment.name} has no option {unknown[0]!r}; its options: {known}")
         self.experiment, self.folder, self.seeds, self.device = experiment, Path(folder), list(seeds), device
         self.options = {**experiment.options, **options}
-        self.settings = {"seeds": self.seeds, **self.options, "device": device, "version": runs.version()}
+        settings = {"seeds": self.seeds, **self.options, "device": device, "version": runs.version()}
+        self.settings = json.loads(json.dumps(settings, default=runs.plain))  # as they come back from the file
         self.on_progress = on_progress
         self.rows: list[Row] = []
         self.figures: list[Path] = []
-        before = runs.read_json(self.folder / "study.json")
-        if before is not None and not before["complete"] and before["settings"] == self.settings:
+        before = self._before()
+        wanted = {"name": experiment.name, "settings": self.settings, "complete": False}
+        self._outdated = before is not None and any(before[key] != value for key, value in wanted.items())
+        if before is not None and not self._outdated:
             self.rows = before["rows"]
-        else:
-            for part in ("models", "figures", "trainings", "snapshots"):
-                shutil.rmtree(self.folder / part, ignore_errors=True)
-        self._store(complete=False)
 
     def run(self) -> "Study":
         """Run the experiment to its end."""
@@ -105,7 +105,22 @@ class Study:
         name, published = self.experiment.name, list(self.experiment.published)
         return {"name": name, "settings": self.settings, "rows": self.rows, "published": published}
 
+    def _before(self) -> dict[str, Any] | None:
+        """Return what an earlier study left in the folder, None where there was none."""
+        path = self.folder / "study.json"
+        try:
+            before = runs.read_json(path)
+            if before is not None:
+                return {key: before[key] for key in ("name", "settings", "rows", "complete")}
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{path} is no readable study ({error}); give another folder with --out") from error
+        return None
+
     def _store(self, complete: bool) -> None:
+        if self._outdated:  # not before there is something to keep: a mistyped command costs no results
+            for part in ("models", "figures", "trainings", "snapshots"):
+                shutil.rmtree(self.folder / part, ignore_errors=True)
+            self._outdated = False
         runs.write_json(self.folder / "study.json", {**self.report(), "complete": complete})
 
     def fit(
@@ -138,6 +153,7 @@ class Study:
         model = self.folder / "models" / f"{key}.safetensors"
         if any((r["dataset"], r["method"], r["seed"]) == (dataset, method, seed) for r in self.rows) and model.exists():
             return DomainAdapter.load(model, device=self.device)
+        self._store(complete=False)
         wanted = set(snapshots)
 
         def on_step(step: Step) -> None:

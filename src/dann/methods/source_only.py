@@ -1,17 +1,21 @@
 """No adaptation: the floor that every method has to beat."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
 
-from ..network import Network, View
-from .base import Method, Terms
+from ..domains import Batch
+from ..functional import cross_entropy
+from ..network import Network
+from .base import Method, Move
 
 
 @dataclass
 class SourceOnly(Method):
-    """Train on the labels alone; the target's rows are ignored."""
+    """Train on the source alone; the target's rows are not even encoded, so batch norm never sees them."""
 
-    def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
-        """Return the label loss."""
-        return {"label": self.label_loss(source, target)}
+    def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
+        """Yield one move on the source rows."""
+        source = net.encode(batch, slice(batch.n_source))
+        yield net.players, {"label": cross_entropy(source.logits, source.y)}

@@ -1,14 +1,15 @@
 """Training on the target's labels: an oracle, the upper bound of adaptation."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
-from ..domains import Domains
+from ..domains import Batch, Domains
 from ..functional import cross_entropy
-from ..network import Network, View
-from .base import Method, Terms
+from ..network import Network
+from .base import Method, Move
 
 
 @dataclass
@@ -22,6 +23,7 @@ class TargetOnly(Method):
         if not (domains.target.y >= 0).any():
             raise ValueError("TargetOnly trains on target labels, and none are known: give y_target")
 
-    def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
-        """Return the cross entropy on the target."""
-        return {"label": cross_entropy(target.logits, target.y)}
+    def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
+        """Yield one move on the target rows."""
+        target = net.encode(batch, slice(batch.n_source, None))
+        yield net.players, {"label": cross_entropy(target.logits, target.y)}

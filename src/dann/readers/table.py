@@ -2,7 +2,9 @@
 
 import csv
 import os
+import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,8 @@ SUFFIXES = (".csv", ".npy", ".npz")
 MAX_BYTES = 32 * 2**30  # of one decoded array: a small file may declare any size
 DEFAULT_LABELS = ("label", "y")
 DEFAULT_FEATURES = ("X", "x")
+WHOLE = re.compile(r"-?(0|[1-9]\d*)")  # 007 is a name
+NUMBER = re.compile(WHOLE.pattern + r"(\.\d+)?")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,19 +96,20 @@ def read_csv(path: Path, label: str | None) -> Table:
     """Read a table with a header line."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         try:
-            lines = [line for line in csv.reader(file) if line]
+            reader = csv.reader(file)
+            lines = {reader.line_num: line for line in reader if line}
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no readable CSV file: {error}") from error
     if not lines:
         raise ValueError(f"{path} is empty; expected a header line with the names of the columns")
-    header = [name.strip() for name in lines[0]]
+    header = [name.strip() for name in lines.pop(min(lines))]
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise ValueError(f"{path} has two columns named {twice!r}")
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in lines.items():
         if len(line) != len(header):
             raise ValueError(f"{path}, line {number}: {len(line)} cells where the header has {len(header)}")
-    cells = np.array(lines[1:], dtype=object).reshape(-1, len(header))
+    cells = np.array(list(lines.values()), dtype=object).reshape(-1, len(header))
     return with_label(path, header, cells, label)
 
 
@@ -124,13 +129,14 @@ def with_label(path: Path, names: Sequence[str], columns: np.ndarray, label: str
 
 
 def natural(values: np.ndarray) -> np.ndarray:
-    """Turn labels that are all whole numbers from text into integers; others stay as they are."""
+    """Turn labels from text into numbers, where all of them are; empty ones become None."""
     if values.dtype != object:
-        return values
-    try:
-        return values.astype(str).astype(np.int64)
-    except ValueError:
-        return np.array([str(v).strip() for v in values])
+        return values.astype(str) if values.dtype.kind == "S" else values
+    texts = ["" if v != v else (v.decode() if isinstance(v, bytes) else str(v)).strip() for v in values.tolist()]
+    known = [text for text in texts if text]
+    kind = int if all(map(WHOLE.fullmatch, known)) else float if all(map(NUMBER.fullmatch, known)) else str
+    y = [kind(text) if text else None for text in texts]
+    return np.array(y, dtype=object if len(known) < len(y) else None)
 
 
 def read_npy(path: Path, label: str | None) -> Table:
@@ -174,9 +180,12 @@ def read_npz(path: Path, label: str | None) -> Table:
                 if name is not None:
                     with archive.open(f"{name}.npy") as member:
                         arrays[name] = load_array(member, path, name)
-    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError) as error:  # the last: it is encrypted
         raise ValueError(f"{path} is no readable .npz file: {error}") from error
-    return Table(arrays[features[0]], None if y_name is None else arrays[y_name])
+    x, y = arrays[features[0]], None if y_name is None else natural(arrays[y_name])
+    if y is not None and x.shape[:1] != y.shape[:1]:
+        raise ValueError(f"{path}: {y_name} has shape {y.shape}; expected one label for each row of {x.shape}")
+    return Table(x, y)
 
 
 def load_array(file: Any, path: Path, name: str = "") -> np.ndarray:

@@ -1,0 +1,419 @@
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn import config_context
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, PredefinedSplit, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+
+import dann.adapter
+from dann import DANN, MLP, DomainAdapter, Method, MNISTNet, ModelFileError, TrainingDiverged
+
+
+def adapter(method="dann", **settings):
+    return DomainAdapter(method, **{"backbone": MLP(hidden=(8,)), "steps": 4, "batch_size": 8, **settings})
+
+
+@pytest.fixture
+def fitted(arrays):
+    return adapter().fit(arrays.x, arrays.y, arrays.xt)
+
+
+@pytest.fixture
+def pooled(arrays):
+    """Rows of both domains in one table, with hidden target labels: (x, y, sample_domain)."""
+    n, m = len(arrays.x), len(arrays.xt)
+    x = np.concatenate([arrays.x, arrays.xt])
+    return x, np.concatenate([arrays.y, np.full(m, -1)]), np.repeat([0, -1], [n, m])
+
+
+@pytest.fixture
+def folds(pooled):
+    """Two folds of source rows; the target's rows are always trained on."""
+    marks = pooled[2]
+    return PredefinedSplit(np.where(marks < 0, -1, np.arange(len(marks)) // 20))
+
+
+# predictions
+
+
+def test_probabilities_predictions_and_score_agree(fitted, arrays):
+    p = fitted.predict_proba(arrays.xt)
+    assert p.shape == (len(arrays.xt), 2)
+    np.testing.assert_allclose(p.sum(1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(fitted.predict(arrays.xt), fitted.classes_[p.argmax(1)])
+    accuracy = (fitted.predict(arrays.xt) == arrays.yt).mean()
+    assert fitted.score(arrays.xt, arrays.yt) == fitted.evaluate(arrays.xt, arrays.yt)["accuracy"] == accuracy
+
+
+def test_the_head_on_the_transformed_features_gives_the_probabilities(fitted, arrays):
+    features = torch.from_numpy(fitted.transform(arrays.xt))
+    with torch.no_grad():
+        p = fitted.network_.head(features).softmax(1).numpy()
+    np.testing.assert_allclose(p, fitted.predict_proba(arrays.xt), rtol=1e-5)
+
+
+def test_predictions_do_not_depend_on_how_many_rows_are_asked_at_once(fitted, arrays, monkeypatch):
+    whole = fitted.predict_proba(arrays.xt)
+    monkeypatch.setattr(dann.adapter, "EVALUATION_ROWS", 7)
+    np.testing.assert_allclose(fitted.predict_proba(arrays.xt), whole, rtol=1e-5)
+    np.testing.assert_allclose(fitted.predict_proba(arrays.xt[:1]), whole[:1], rtol=1e-5)
+
+
+def test_domains_are_told_by_number_sources_first(arrays):
+    marks = np.arange(len(arrays.x)) % 2
+    model = adapter().fit(arrays.x, arrays.y, arrays.xt, sample_domain=marks)
+    assert set(model.predict_domain(arrays.xt)) <= {0, 1, 2}
+
+
+def test_names_of_classes_come_back(arrays):
+    names = np.array(["cat", "dog"])
+    model = adapter(steps=60, lr=0.02).fit(arrays.x, names[arrays.y], arrays.xt)
+    assert model.classes_.tolist() == ["cat", "dog"]
+    assert model.score(arrays.x, names[arrays.y]) == 1
+
+
+def test_images_take_the_papers_mnist_network(images):
+    model = DomainAdapter(steps=2, batch_size=4).fit(images.x, images.y, images.xt)
+    assert [m.out_channels for m in model.network_.encoder if isinstance(m, nn.Conv2d)] == [32, 48]
+    channels_last = images.xt.transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(model.predict_proba(channels_last), model.predict_proba(images.xt), rtol=1e-4)
+
+
+def test_a_frame_is_predicted_in_the_order_of_its_names(arrays):
+    names = ["a", "b", "c"]
+    model = adapter().fit(pd.DataFrame(arrays.x, columns=names), arrays.y, pd.DataFrame(arrays.xt, columns=names))
+    mixed = pd.DataFrame(arrays.xt, columns=names)[["c", "a", "b"]]
+    np.testing.assert_array_equal(model.predict_proba(mixed), model.predict_proba(arrays.xt))
+
+
+# what is refused
+
+
+@pytest.mark.parametrize("call", ["predict", "predict_proba", "transform", "predict_domain"])
+def test_asking_before_fit_is_not_fitted(call, arrays):
+    with pytest.raises(NotFittedError):
+        getattr(adapter(), call)(arrays.xt)
+
+
+def test_saving_before_fit_is_not_fitted(tmp_path):
+    with pytest.raises(NotFittedError):
+        adapter().save(tmp_path / "m.safetensors")
+
+
+def test_predicting_with_other_columns_is_refused(fitted, arrays):
+    with pytest.raises(ValueError, match=r"the data has rows of shape \(2,\), the source has rows of shape \(3,\)"):
+        fitted.predict(arrays.xt[:, :2])
+
+
+def test_predicting_with_other_column_names_names_them(arrays):
+    frames = [pd.DataFrame(x, columns=["a", "b", "c"]) for x in (arrays.x, arrays.xt)]
+    model = adapter().fit(frames[0], arrays.y, frames[1])
+    with pytest.raises(ValueError, match=r"missing \['c'\], unexpected \['z'\]"):
+        model.predict(frames[1].rename(columns={"c": "z"}))
+
+
+def test_a_method_without_domain_head_predicts_no_domain(arrays):
+    model = adapter("source-only").fit(arrays.x, arrays.y, arrays.xt)
+    with pytest.raises(ValueError, match="'source-only' trains no domain head; DANN and DomainOnly do"):
+        model.predict_domain(arrays.xt)
+
+
+def test_evaluating_on_labels_that_the_source_lacks_names_them(fitted, arrays):
+    with pytest.raises(ValueError, match=r"labels that the source does not have: \[5, 9\]; known are \[0, 1\]"):
+        fitted.evaluate(arrays.xt[:3], [0, 5, 9])
+
+
+@pytest.mark.parametrize("log_every", [1, 50])
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_training_that_diverges_says_where_and_what_to_lower(log_every, arrays):
+    with pytest.raises(TrainingDiverged, match=r"the loss '\w+' is (nan|inf) at step \d+: lower lr .now 1e\+30"):
+        adapter(optimizer="sgd", lr=1e30, steps=6, log_every=log_every).fit(arrays.x, arrays.y, arrays.xt)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"steps": 0}, "steps=0 must be a whole number of at least 1"),
+        ({"steps": 10.0}, "steps=10.0 must be a whole number"),
+        ({"batch_size": -1}, "batch_size=-1 must be"),
+        ({"log_every": 0}, "log_every=0 must be"),
+        ({"lr": 0.0}, "lr=0.0 must be a number above 0"),
+        ({"lr": float("nan")}, "lr=nan must be"),
+        ({"optimizer": "adamw"}, "unknown optimizer 'adamw'; choose one of: adam, sgd"),
+        ({"lr_schedule": "triangle"}, "unknown lr_schedule 'triangle'; choose one of: constant, annealing"),
+        ({"scaling": "max"}, "unknown scaling 'max'; choose one of: standard"),
+        ({"encoding": "both"}, "unknown encoding 'both'; choose one of: joint, separate"),
+        ({"initialization": "zeros"}, "unknown initialization 'zeros'; choose one of: torch"),
+        ({"method": "dan"}, "unknown method 'dan'; choose one of: .*dann.*or give an object"),
+        ({"backbone": "resnet"}, "unknown backbone 'resnet'; choose one of: auto, mlp, .*or give a module"),
+        ({"backbone": "mnist"}, "MNISTNet takes images"),
+        ({"weight_decay": -1.0}, "weight_decay"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused_with_the_choices(settings, says, arrays):
+    with pytest.raises(ValueError, match=says):
+        adapter(**settings).fit(arrays.x, arrays.y, arrays.xt)
+
+
+def test_settings_are_checked_before_the_data_are(arrays):
+    with pytest.raises(ValueError, match="steps=0"):
+        adapter(steps=0).fit(arrays.x * np.nan, arrays.y, arrays.xt)
+
+
+def test_a_typo_in_a_parameter_names_the_valid_ones():
+    with pytest.raises(ValueError, match=r"Invalid parameter 'stepz'.*'steps'"):
+        adapter().set_params(stepz=3)
+    with pytest.raises(ValueError, match=r"(?s)Invalid parameter 'wieght'.*'weight'"):
+        adapter(DANN()).set_params(method__wieght=3)
+    with pytest.raises(TypeError, match="wieght"):
+        DANN(wieght=3)
+
+
+# scikit-learn
+
+
+def test_parameters_of_method_and_backbone_are_parameters_of_the_estimator(arrays):
+    model = adapter(DANN(weight=0.5)).set_params(method__weight=0.25, backbone__hidden=(5,), lr=0.1)
+    assert model.get_params()["method__weight"] == 0.25
+    assert model.fit(arrays.x, arrays.y, arrays.xt).transform(arrays.xt).shape[1] == 5
+
+
+def test_fitting_leaves_the_given_objects_alone(arrays):
+    method, backbone = DANN(), MLP(hidden=(4,))
+    before = dict(vars(method)), dict(vars(backbone))
+    adapter(method, backbone=backbone).fit(arrays.x, arrays.y, arrays.xt)
+    assert (vars(method), vars(backbone)) == before
+
+
+@pytest.mark.parametrize("seed", [np.int64(7), np.uint32(4_000_000_000), 7])
+def test_a_seed_may_be_any_integer(seed, arrays):
+    models = [adapter(random_state=s).fit(arrays.x, arrays.y, arrays.xt) for s in (seed, int(seed))]
+    np.testing.assert_array_equal(*(m.predict_proba(arrays.xt) for m in models))
+
+
+def test_without_a_seed_every_fit_draws_one_and_keeps_it(arrays):
+    models = [adapter(random_state=None).fit(arrays.x, arrays.y, arrays.xt) for _ in range(2)]
+    assert models[0].seed_ != models[1].seed_
+    again = adapter(random_state=models[0].seed_).fit(arrays.x, arrays.y, arrays.xt)
+    np.testing.assert_array_equal(again.predict_proba(arrays.xt), models[0].predict_proba(arrays.xt))
+
+
+def test_cross_validation_passes_the_domains_of_the_rows(pooled, folds):
+    x, y, marks = pooled
+    scores = cross_validate(adapter(steps=60, lr=0.02), x, y, cv=folds, params={"sample_domain": marks})
+    assert (scores["test_score"] >= 0.9).all()
+
+
+def test_a_grid_search_runs_over_the_methods_parameters(pooled, folds):
+    x, y, marks = pooled
+    search = GridSearchCV(adapter(DANN()), {"method__weight": [0.0, 1.0], "steps": [2, 30]}, cv=folds)
+    search.fit(x, y, sample_domain=marks)
+    assert search.best_params_.keys() == {"method__weight", "steps"}
+    assert search.predict(x).shape == y.shape
+
+
+def test_metadata_routing_reaches_fit_through_a_pipeline_and_a_search(pooled, folds):
+    x, y, marks = pooled
+    with config_context(enable_metadata_routing=True):
+        model = adapter(DANN()).set_fit_request(sample_domain=True)
+        search = GridSearchCV(make_pipeline(StandardScaler(), model), {"domainadapter__steps": [1, 2]}, cv=folds)
+        search.fit(x, y, sample_domain=marks)
+    assert search.best_estimator_[-1].n_domains_ == 2
+
+
+# runs
+
+
+@pytest.mark.parametrize(
+    ("settings", "data"),
+    [
+        ({"lr": 0.5}, {}),
+        ({"steps": 9}, {}),
+        ({"random_state": 1}, {}),
+        ({"method": DANN(weight=0.5)}, {}),
+        ({"method": "source-only"}, {}),
+        ({"backbone": MLP(hidden=(9,))}, {}),
+        ({}, {"x": lambda a: a.x + 1}),
+        ({}, {"y": lambda a: 1 - a.y}),
+        ({}, {"y": lambda a: a.y + 1}),
+        ({}, {"xt": lambda a: a.xt[:-1]}),
+        ({}, {"yt": lambda a: a.yt}),
+    ],
+)
+def test_going_on_with_other_settings_or_data_is_refused(settings, data, arrays, tmp_path):
+    adapter(DANN()).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    given = {"x": arrays.x, "y": arrays.y, "xt": arrays.xt, "yt": None, **{k: f(arrays) for k, f in data.items()}}
+    with pytest.raises(ValueError, match="holds a training with other data or settings; give another folder"):
+        adapter(**{"method": DANN(), **settings}).fit(*given.values(), run=tmp_path)
+
+
+@dataclass
+class Pull(Method):
+    """A user's own method: one class, no registration."""
+
+    weight: float = 1.0
+
+    def build(self, net):
+        return {"aim": nn.Linear(net.dim, 1)}
+
+    def loss(self, net, source, target, progress):
+        gap = net.parts["aim"](target.features).mean() - net.parts["aim"](source.features).mean()
+        return {"label": self.label_loss(source, target), "gap": self.weight * progress * gap.square()}
+
+
+class OtherPull(Pull):
+    pass
+
+
+def test_going_on_with_another_method_of_ones_own_is_refused(arrays, tmp_path):
+    adapter(Pull()).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    for other in (Pull(weight=2.0), OtherPull(), DANN()):
+        with pytest.raises(ValueError, match="other data or settings"):
+            adapter(other).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+
+
+def test_going_on_with_another_module_of_ones_own_is_refused(arrays, tmp_path):
+    def module(seed, activation):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(3, 4), activation)
+
+    adapter(backbone=module(0, nn.ReLU())).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    adapter(backbone=module(0, nn.ReLU())).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    for other in (module(1, nn.ReLU()), module(0, nn.Tanh())):
+        with pytest.raises(ValueError, match="other data or settings"):
+            adapter(backbone=other).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+
+
+def test_a_finished_run_is_read_and_not_trained_again(arrays, tmp_path):
+    first = adapter().fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    taken = []
+    again = adapter().fit(arrays.x, arrays.y, arrays.xt, run=tmp_path, on_step=taken.append)
+    assert taken == []
+    assert again.history_ == first.history_
+    np.testing.assert_array_equal(again.predict_proba(arrays.xt), first.predict_proba(arrays.xt))
+
+
+def test_a_run_without_a_seed_goes_on_with_the_one_it_drew(arrays, tmp_path):
+    first = adapter(random_state=None).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    assert adapter(random_state=None).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path).seed_ == first.seed_
+
+
+def test_every_step_is_shown_and_every_few_are_kept(arrays):
+    shown = []
+    model = adapter(steps=6, log_every=4).fit(arrays.x, arrays.y, arrays.xt, on_step=shown.append)
+    assert [step.number for step in shown] == list(range(6))
+    assert [entry["step"] for entry in model.history_] == [0, 4, 5]
+    assert model.history_[1] == {"step": 4, **{name: float(term) for name, term in shown[4].terms.items()}}
+
+
+def test_logging_more_often_does_not_change_the_training(arrays):
+    often, seldom = (adapter(log_every=n).fit(arrays.x, arrays.y, arrays.xt) for n in (1, 100))
+    np.testing.assert_array_equal(often.predict_proba(arrays.xt), seldom.predict_proba(arrays.xt))
+
+
+# model files
+
+
+@pytest.mark.parametrize("initialization", ["torch", "truncated-normal", "xavier", "he"])
+def test_a_saved_image_model_predicts_the_same_bits(initialization, images, tmp_path):
+    settings = {"steps": 1, "batch_size": 4, "scaling": "image", "initialization": initialization}
+    model = DomainAdapter(DANN(hidden=(4,)), MNISTNet(head_hidden=(4,)), **settings)
+    model.fit(images.x, images.y, images.xt)
+    loaded = DomainAdapter.load(model.save(tmp_path / "m.safetensors"))
+    np.testing.assert_array_equal(loaded.predict_proba(images.xt), model.predict_proba(images.xt))
+
+
+@pytest.mark.parametrize("labels", [["cat", "dog"], [False, True], [-1, 1], [0.0, 1.0]])
+def test_a_loaded_model_knows_the_users_labels_and_columns(labels, arrays, tmp_path):
+    frames = [pd.DataFrame(x, columns=["a", "b", "c"]) for x in (arrays.x, arrays.xt)]
+    model = adapter().fit(frames[0], np.array(labels)[arrays.y], frames[1])
+    loaded = DomainAdapter.load(model.save(tmp_path / "m.safetensors"))
+    assert loaded.classes_.dtype == model.classes_.dtype
+    assert loaded.predict(frames[1][["b", "c", "a"]]).tolist() == model.predict(frames[1]).tolist()
+    np.testing.assert_array_equal(loaded.predict_domain(frames[1]), model.predict_domain(frames[1]))
+
+
+def test_a_loaded_model_can_be_trained_anew_to_the_same_bits(fitted, arrays, tmp_path):
+    loaded = DomainAdapter.load(fitted.save(tmp_path / "m.safetensors"))
+    before = fitted.predict_proba(arrays.xt)
+    np.testing.assert_array_equal(loaded.fit(arrays.x, arrays.y, arrays.xt).predict_proba(arrays.xt), before)
+
+
+# modules and methods of one's own
+
+
+class OwnNet(nn.Module):
+    """Batch norm, a layer that nobody uses, and a frozen one."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.unused = nn.Linear(3, 6), nn.BatchNorm1d(6), nn.Linear(2, 2)
+        self.frozen = nn.Linear(6, 5).requires_grad_(False)
+
+    def forward(self, x):
+        return self.frozen(self.norm(self.first(x)).relu())
+
+
+def test_a_module_of_ones_own_is_trained_as_a_copy_and_its_frozen_part_is_kept(arrays):
+    module = OwnNet()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    model = adapter(backbone=module, initialization="he", lr=0.1).fit(arrays.x, arrays.y, arrays.xt)
+    after = model.network_.encoder.state_dict()
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert torch.equal(after["frozen.weight"], before["frozen.weight"])
+    assert torch.equal(after["unused.weight"], before["unused.weight"])
+    assert not torch.equal(after["first.weight"], before["first.weight"])
+    assert model.transform(arrays.xt).shape == (len(arrays.xt), 5)
+
+
+def test_a_model_with_a_module_of_ones_own_is_loaded_with_it(arrays, tmp_path):
+    model = adapter(backbone=OwnNet()).fit(arrays.x, arrays.y, arrays.xt)
+    path = model.save(tmp_path / "m.safetensors")
+    with pytest.raises(ModelFileError, match=r"trained with a backbone of your own: load.path, backbone=..."):
+        DomainAdapter.load(path)
+    loaded = DomainAdapter.load(path, backbone=OwnNet())
+    np.testing.assert_array_equal(loaded.predict_proba(arrays.xt), model.predict_proba(arrays.xt))
+    with pytest.raises(ModelFileError, match="does not describe a model"):
+        DomainAdapter.load(path, backbone=nn.Linear(3, 5))
+
+
+def test_a_module_that_does_not_fit_the_rows_is_refused(arrays):
+    with pytest.raises(ValueError, match=r"the encoder cannot take rows of shape \(3,\)"):
+        adapter(backbone=nn.Linear(4, 2)).fit(arrays.x, arrays.y, arrays.xt)
+
+
+def test_a_method_of_ones_own_is_one_class(arrays, tmp_path):
+    model = adapter(Pull(weight=0.5)).fit(arrays.x, arrays.y, arrays.xt)
+    assert model.history_[0].keys() == {"step", "label", "gap"}
+    assert model.history_[0]["gap"] == 0  # its own schedule over the progress
+    path = model.save(tmp_path / "m.safetensors")
+    with pytest.raises(ModelFileError, match=r"trained with a method of your own: load.path, method=..."):
+        DomainAdapter.load(path)
+    loaded = DomainAdapter.load(path, method=Pull())
+    np.testing.assert_array_equal(loaded.predict_proba(arrays.xt), model.predict_proba(arrays.xt))
+
+
+def test_a_method_without_an_objective_says_what_to_define(arrays):
+    class Empty(Method):
+        pass
+
+    with pytest.raises(TypeError, match="Empty defines neither loss nor moves"):
+        adapter(Empty()).fit(arrays.x, arrays.y, arrays.xt)
+
+
+def test_separate_encoding_changes_the_training_of_a_network_with_batch_norm(arrays):
+    torch.manual_seed(0)
+    with_norm, without = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), nn.Sequential(nn.Linear(3, 4), nn.ReLU())
+    for module, differs in ((with_norm, True), (without, False)):
+        joint, separate = (
+            adapter(backbone=module, encoding=encoding).fit(arrays.x, arrays.y, arrays.xt)
+            for encoding in ("joint", "separate")
+        )
+        gap = np.abs(joint.predict_proba(arrays.xt) - separate.predict_proba(arrays.xt)).max()
+        assert (gap > 1e-3) == differs

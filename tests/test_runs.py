@@ -1,0 +1,301 @@
+import json
+import os
+import pickle
+import struct
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save, save_file
+
+from dann import MLP, DomainAdapter, ModelFileError, runs
+
+EXPLODED = []
+
+
+def explode():
+    EXPLODED.append(True)
+
+
+class Bomb:
+    """An object whose unpickling runs code."""
+
+    def __reduce__(self):
+        return explode, ()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_explodes():
+    pickle.loads(pickle.dumps(Bomb()))
+    assert EXPLODED.pop()
+    yield
+    assert EXPLODED == []
+
+
+@pytest.fixture
+def model(arrays):
+    return DomainAdapter("dann", MLP(hidden=(8,), domain_hidden=(4,)), steps=2, batch_size=8).fit(
+        arrays.x, arrays.y, arrays.xt
+    )
+
+
+@pytest.fixture
+def file(model, tmp_path):
+    return model.save(tmp_path / "model.safetensors")
+
+
+@pytest.fixture
+def rewrite(file):
+    """Return a function that writes the model again with another configuration and a matching digest."""
+    tensors, config = runs.load_model(file)
+
+    def write(change):
+        changed = json.loads(json.dumps(config))
+        change(changed)
+        text = changed if isinstance(changed, str) else json.dumps(changed)
+        return forge(file, tensors, text)
+
+    return write
+
+
+def forge(file, tensors, text):
+    return runs.write(file, save(tensors, metadata={"dann": text, "digest": runs.digest(tensors, text)}))
+
+
+# files that are whole or absent
+
+
+@pytest.mark.parametrize("failing", ["replace", "chmod", "fdopen"])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(failing, tmp_path, monkeypatch):
+    path = runs.write(tmp_path / "history.json", "old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, failing, fail)
+    with pytest.raises(OSError, match="disk full"):
+        runs.write(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["history.json"]
+
+
+def test_a_write_makes_the_folders_and_leaves_one_readable_file(tmp_path):
+    path = runs.write(tmp_path / "a" / "b" / "c.txt", "content")
+    assert path.read_text() == "content"
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert os.listdir(path.parent) == ["c.txt"]
+
+
+def test_numpy_values_are_written_as_plain_json(tmp_path):
+    path = runs.write_json(tmp_path / "x.json", {"a": np.float32(0.5), "b": np.arange(3), "c": np.int64(7)})
+    assert runs.read_json(path) == {"a": 0.5, "b": [0, 1, 2], "c": 7}
+
+
+def test_what_json_does_not_know_is_refused_by_its_type(tmp_path):
+    with pytest.raises(TypeError, match="set cannot be written as JSON"):
+        runs.write_json(tmp_path / "x.json", {"a": {1}})
+    assert not (tmp_path / "x.json").exists()
+
+
+def test_an_absent_file_is_none(tmp_path):
+    assert runs.read_json(tmp_path / "none.json") is None
+    assert runs.load_checkpoint(tmp_path / "none.pt") is None
+
+
+def test_fingerprints_tell_data_types_shapes_and_settings_apart():
+    x = np.arange(6.0)
+    variants = [(x, {}), (x + 1, {}), (x.reshape(2, 3), {}), (x.astype(np.float32), {}), (x, {"lr": 1})]
+    assert len({runs.fingerprint([a], config) for a, config in variants}) == len(variants)
+    assert runs.fingerprint([x], {"a": 1, "b": 2}) == runs.fingerprint([x.copy()], {"b": 2, "a": 1})
+
+
+# model files
+
+
+def test_a_model_is_one_file_of_numbers_and_json(file, model):
+    tensors, config = runs.load_model(file)
+    assert tensors.keys() == model.network_.state_dict().keys()
+    assert config["classes"] == [0, 1]
+    assert os.listdir(file.parent) == [file.name]
+
+
+def test_a_folder_stands_for_the_model_in_it(file, model, arrays):
+    loaded = DomainAdapter.load(file.parent)
+    np.testing.assert_array_equal(loaded.predict(arrays.xt), model.predict(arrays.xt))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"there is no model file .*nothing\.safetensors"):
+        DomainAdapter.load(tmp_path / "nothing.safetensors")
+    with pytest.raises(FileNotFoundError, match=r"there is no model file .*model\.safetensors"):
+        DomainAdapter.load(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 8, 200, -1])
+def test_a_truncated_file_is_refused(keep, file):
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(ModelFileError, match="is truncated or no model file"):
+        DomainAdapter.load(file)
+
+
+def test_every_flipped_byte_is_noticed(file):
+    whole = file.read_bytes()
+    rng = np.random.default_rng(0)
+    header = 8 + struct.unpack("<Q", whole[:8])[0]
+    places = [*rng.integers(8, header, 40), *rng.integers(header, len(whole), 40), len(whole) - 1]
+    for place in map(int, places):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ModelFileError):
+            DomainAdapter.load(file)
+
+
+def test_altered_weights_are_said_to_be_altered(file):
+    whole = bytearray(file.read_bytes())
+    whole[-1] ^= 1
+    file.write_bytes(whole)
+    with pytest.raises(ModelFileError, match=r"was altered after it was written.*get the file again"):
+        DomainAdapter.load(file)
+
+
+def test_an_altered_configuration_is_said_to_be_altered(file):
+    file.write_bytes(file.read_bytes().replace(b'batch_size\\": 8', b'batch_size\\": 9'))
+    with pytest.raises(ModelFileError, match="was altered after it was written"):
+        DomainAdapter.load(file)
+
+
+def test_a_file_from_a_newer_dann_says_to_upgrade(rewrite):
+    path = rewrite(lambda c: c.update(format=99, version="7.0"))
+    with pytest.raises(ModelFileError, match=r"newer dann \(7\.0, file format 99\).*upgrade dann"):
+        DomainAdapter.load(path)
+
+
+def test_weights_of_another_program_are_refused(tmp_path):
+    save_file({"weight": torch.ones(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(ModelFileError, match=r"was not written by dann.*use DomainAdapter\.save"):
+        DomainAdapter.load(tmp_path / "other.safetensors")
+
+
+@pytest.mark.parametrize("write", [
+    lambda path: torch.save({"weight": torch.ones(2), "bomb": Bomb()}, path),
+    lambda path: path.write_bytes(pickle.dumps(Bomb())),
+    lambda path: path.write_text("{}"),
+])  # fmt: skip
+def test_a_pickle_is_refused_and_not_executed(write, tmp_path):
+    write(tmp_path / "model.safetensors")
+    with pytest.raises(ModelFileError, match="no model file"):
+        DomainAdapter.load(tmp_path / "model.safetensors")
+
+
+def at(*path):
+    """Return a function that makes a change of a configuration: the value at ``path``."""
+
+    def to(value):
+        def change(config):
+            for key in path[:-1]:
+                config = config[key]
+            config[path[-1]] = value
+
+        return change
+
+    return to
+
+
+method, backbone, setting = at("adapter", "method"), at("adapter", "backbone"), lambda name: at("adapter", name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        method("evil"),
+        method({"name": "evil", "params": {}}),
+        method({"name": "os:system", "params": {"command": "true"}}),
+        method({"name": "dann", "params": {"evil": 1}}),
+        method({"name": "dann", "params": {"hidden": "abc"}}),
+        method({"name": "dann", "params": {"hidden": [10**9]}}),
+        method({"name": "dann", "params": {"hidden": [10**30]}}),
+        method({"name": "dann"}),
+        method(7),
+        backbone("evil"),
+        backbone({"name": "mlp", "params": {"hidden": [10**9, 10**9]}}),
+        backbone({"name": "mlp", "params": {"hidden": [8.5]}}),
+        backbone({"name": "mlp", "params": {"hidden": []}}),
+        backbone({"name": "mlp", "params": {"activation": []}}),
+        backbone({"name": "mnist", "params": {}}),
+        backbone({"name": None, "params": {}}),
+        backbone(None),
+        setting("evil")(1),
+        setting("encoding")("evil"),
+        setting("initialization")("evil"),
+        at("adapter")([]),
+        at("adapter")(None),
+        at("classes")({}),
+        at("classes")([0, 1, 2]),
+        at("classes")(list(range(100_000))),
+        at("shape")([]),
+        at("shape")([10**12]),
+        at("shape")([-1]),
+        at("shape")("abc"),
+        at("n_domains")(10**9),
+        at("n_domains")(0),
+        at("n_domains")("two"),
+        at("dtype")("evil"),
+        at("format")("evil"),
+        at("format")([]),
+        lambda config: config.pop("shape"),
+        lambda config: config.pop("adapter"),
+        lambda config: config.pop("format"),
+    ],
+)
+def test_a_hostile_configuration_is_a_model_file_error_and_costs_little_memory(change, rewrite):
+    resource = pytest.importorskip("resource")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ModelFileError):
+        DomainAdapter.load(rewrite(change))
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "7", "null", "{", '{"format": Infinity}', '{"format": NaN}', "[" * 100_000, '{"format": 1}']
+)
+def test_a_configuration_that_is_none_is_a_model_file_error(text, file):
+    tensors, _ = runs.load_model(file)
+    with pytest.raises(ModelFileError):
+        DomainAdapter.load(forge(file, tensors, text))
+
+
+@pytest.mark.parametrize("change", [
+    lambda tensors: tensors.pop("normalize.mean"),
+    lambda tensors: tensors.pop("head.0.bias"),
+    lambda tensors: tensors.update(evil=torch.ones(1)),
+    lambda tensors: tensors.update({"head.0.bias": torch.ones(3)}),
+])  # fmt: skip
+def test_other_weights_than_the_configuration_needs_are_refused(change, file):
+    tensors, config = runs.load_model(file)
+    change(tensors)
+    with pytest.raises(ModelFileError, match="does not describe a model"):
+        DomainAdapter.load(forge(file, tensors, json.dumps(config)))
+
+
+# checkpoints
+
+
+def test_a_checkpoint_that_would_run_code_is_refused_and_not_executed(arrays, tmp_path):
+    torch.save({"fingerprint": "", "step": Bomb()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelFileError, match=r"no readable checkpoint.*delete it to start anew"):
+        DomainAdapter(steps=1).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+
+
+@pytest.mark.parametrize("content", [{}, [1, 2], torch.ones(3), 7])
+def test_a_checkpoint_of_something_else_is_refused(content, tmp_path):
+    torch.save(content, tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelFileError, match="no readable checkpoint"):
+        runs.load_checkpoint(tmp_path / "checkpoint.pt")
+
+
+def test_a_truncated_checkpoint_is_refused(arrays, tmp_path):
+    settings = {"backbone": MLP(hidden=(4,)), "steps": 2, "batch_size": 4}
+    DomainAdapter(**settings).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelFileError, match="delete it to start anew"):
+        DomainAdapter(**settings).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
