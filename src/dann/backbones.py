@@ -222,7 +222,13 @@ class Custom(Backbone):
         """Accept any shape: the dry run tells."""
 
 
-BACKBONES: dict[str, type[Backbone]] = {"mlp": MLP, "small": SmallNet, "mnist": MNISTNet, "svhn": SVHNNet, "gtsrb": GTSRBNet}
+BACKBONES: dict[str, type[Backbone]] = {
+    "mlp": MLP,
+    "small": SmallNet,
+    "mnist": MNISTNet,
+    "svhn": SVHNNet,
+    "gtsrb": GTSRBNet,
+}
 
 
 def feature_width(encoder: nn.Module, shape: tuple[int, ...]) -> int:

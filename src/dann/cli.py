@@ -95,6 +95,8 @@ def adapt(
         raise ValueError(f"unknown method {method!r}; choose one of: {', '.join(METHODS)}")
     if METHODS[method].uses_target_labels:
         raise ValueError(f"{method} trains on target labels, which adapt never does; choose another method")
+    if seed < 0:
+        raise ValueError(f"--seed {seed} must be 0 or more")
     settings = dict(map(_setting, set))
     for key in settings:
         if key in RESERVED:

@@ -59,7 +59,7 @@ def proxy_a_distance(
     *,
     C: tuple[float, ...] = (1e-4, 1e-3, 1e-2, 1e-1, 1.0),
     optimistic: bool = False,
-    max_rows: int = 2000,
+    max_rows: int = 1000,
     seed: int = 0,
 ) -> float:
     """Proxy A-distance of two samples: how well a linear classifier tells them apart.

@@ -91,6 +91,8 @@ def projection(x: np.ndarray) -> np.ndarray:
 
     if x.shape[1] < 2:
         return np.column_stack([x[:, 0], np.zeros(len(x))])
+    if not np.ptp(x, axis=0).any():  # features that have collapsed
+        return np.zeros((len(x), 2))
     return PCA(n_components=2, random_state=0).fit_transform(x)
 
 

@@ -90,7 +90,7 @@ def sample_photos() -> list[np.ndarray]:
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
-    with matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=True) as file, Image.open(file) as image:
+    with Image.open(str(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))) as image:
         portrait = np.asarray(image.convert("RGB"))
     return [*load_sample_images().images, portrait]
 

@@ -89,9 +89,7 @@ def adapt(study: Study, source: Table, target: Table, adapter: DomainAdapter, me
     for estimator in estimators.values():
         rehearse(estimator, task)
     enough = min(len(task.source_test.x), len(task.target_test.x)) >= 8  # rows a domain, for the proxy A-distance
-    models = {
-        name: study.fit(task, estimator, seed, method=name, pad=enough) for name, estimator in estimators.items()
-    }
+    models = {name: study.fit(task, estimator, seed, method=name, pad=enough) for name, estimator in estimators.items()}
     write_predictions(study.folder / "target_predictions.csv", models[method], target)
     models[method].save(study.folder / "model.safetensors")
     draw(study, task, models)

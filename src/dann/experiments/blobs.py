@@ -7,10 +7,9 @@ import numpy as np
 
 from .. import plots
 from ..adapter import DomainAdapter
-from ..backbones import MLP
 from ..datasets import Task, blobs
 from ..methods import DANN
-from .moons import class_probability
+from .plane import adapter, class_probability
 from .study import Experiment, Study
 
 PUBLISHED: tuple[dict[str, Any], ...] = (
@@ -23,11 +22,6 @@ METHODS: dict[str, Any] = {
     "dann": DANN(hidden=()),
     "dann-deep": DANN(hidden=(32, 32)),
 }
-
-
-def adapter(method: Any, steps: int) -> DomainAdapter:
-    """Return the estimator of this experiment, the same for every method."""
-    return DomainAdapter(method, MLP(hidden=(32, 32), domain_hidden=(32,)), steps=steps)
 
 
 def run(study: Study) -> None:

@@ -10,9 +10,10 @@ from ..adapter import DomainAdapter
 from ..backbones import SmallNet
 from ..datasets import Task, digits, moons
 from ..methods import DANN
-from . import moons as figure_2
-from .moons import class_probability
+from . import plane
 from .study import Experiment, Study
+
+MOONS_STEPS = 5000
 
 
 def digits_adapter(method: Any) -> DomainAdapter:
@@ -35,13 +36,14 @@ def digits_adapter(method: Any) -> DomainAdapter:
 def run(study: Study) -> None:
     """Train the three methods on both tasks."""
     for seed in study.seeds:
-        for task, methods in (
-            (moons(seed=seed), {"source-only": "source-only", "dann": figure_2.METHOD, "target-only": "target-only"}),
-            (digits(seed=seed), {"source-only": "source-only", "dann": DANN(weight=0.3), "target-only": "target-only"}),
+        for task, estimator, weight in (
+            (moons(seed=seed), partial(plane.adapter, steps=MOONS_STEPS), 1.0),
+            (digits(seed=seed), digits_adapter, 0.3),
         ):
-            make = figure_2.adapter if task.name == "moons" else digits_adapter
+            methods = {"source-only": "source-only", "dann": DANN(weight=weight), "target-only": "target-only"}
             models = {
-                name: study.fit(task, make(method), seed, method=name, pad=True) for name, method in methods.items()
+                name: study.fit(task, estimator(method), seed, method=name, pad=True)
+                for name, method in methods.items()
             }
             if seed == study.seeds[0]:
                 (draw_moons if task.name == "moons" else draw_digits)(study, task, models)
@@ -56,7 +58,7 @@ def draw_moons(study: Study, task: Task, models: dict[str, DomainAdapter]) -> No
     both = np.concatenate([task.source.x, task.target.x])
     with study.figure("moons", 1, 2, (4.2, 3.6), sharex=True, sharey=True) as (_, axes):
         for ax, name in zip(axes[0], ("source-only", "dann"), strict=True):
-            plots.regions(ax, partial(class_probability, models[name]), both, label="decision boundary")
+            plots.regions(ax, partial(plane.class_probability, models[name]), both, label="decision boundary")
             plots.points(ax, task.source.x, task.source.y, label="source", size=10)
             ax.scatter(task.target.x[:, 0], task.target.x[:, 1], s=6, c="black", label="target (no labels)")
             ax.set_title(f"{name}: {100 * study.values('moons', name)[0]:.1f} % right on the target")

@@ -7,10 +7,9 @@ import numpy as np
 
 from .. import plots
 from ..adapter import DomainAdapter
-from ..backbones import MLP
 from ..datasets import double_moon
 from ..methods import DANN
-from .moons import class_probability
+from .plane import adapter, class_probability
 from .study import Experiment, Study
 
 REPOSITORY = "toy repository"
@@ -19,11 +18,6 @@ PUBLISHED: tuple[dict[str, Any], ...] = (
     {"dataset": "double-moon", "method": "source-only", "domain": "target", "accuracy": 0.810, "ari": 0.382},
     {"dataset": "double-moon", "method": "dann", "domain": "target", "accuracy": 0.880, "ari": 0.575},
 )
-
-
-def adapter(method: Any, steps: int) -> DomainAdapter:
-    """Return the estimator of this experiment, the same for every method."""
-    return DomainAdapter(method, MLP(hidden=(32, 32), domain_hidden=(32,)), steps=steps)
 
 
 def run(study: Study) -> None:
@@ -74,6 +68,6 @@ EXPERIMENT = Experiment(
     summary="two half rings, target turned by 30°: source-only and DANN",
     run=run,
     seeds=5,
-    options={"steps": 3000},
+    options={"steps": 5000},
     published=tuple({**row, "source": REPOSITORY} for row in PUBLISHED),
 )

@@ -4,15 +4,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from .. import plots
 from ..adapter import DomainAdapter
-from ..backbones import MLP
 from ..datasets import Task, moons
 from ..methods import DANN
-from ..methods.dann import domain_logits
+from .plane import adapter, class_probability, domain_probability
 from .study import Experiment, Study
 
 PUBLISHED: tuple[dict[str, Any], ...] = (
@@ -33,11 +31,6 @@ PUBLISHED: tuple[dict[str, Any], ...] = (
 )
 
 
-def adapter(weight: float, steps: int) -> DomainAdapter:
-    """Return the estimator of this experiment; weight 0 is the plain net with a domain head that watches."""
-    return DomainAdapter(DANN(weight=weight), MLP(hidden=(15,), activation="sigmoid", domain_hidden=()), steps=steps)
-
-
 def marked(task: Task) -> np.ndarray:
     """Return four points to follow, as the paper does: the tips of both moons, on the target."""
     x, y = task.target.x, task.target.y
@@ -55,15 +48,15 @@ def run(study: Study) -> None:
     for seed in study.seeds:
         task = moons(seed=seed)
         models = {
-            name: study.fit(task, adapter(weight, study.options["steps"]), seed, method=name)
-            for name, weight in (("source-only", 0.0), ("dann", study.options["weight"]))
+            name: study.fit(task, adapter(DANN(weight=weight), study.options["steps"]), seed, method=name)
+            for name, weight in (("source-only", 0.0), ("dann", 1.0))  # weight 0: the domain head only watches
         }
         if seed == study.seeds[0]:
             draw(study, task, models)
 
 
 def draw(study: Study, task: Task, models: dict[str, DomainAdapter]) -> None:
-    """Write the paper's figure: label boundary, features, domain boundary, hidden units as lines."""
+    """Write the paper's figure: label boundary, features, domain boundary, units of the first layer as lines."""
     both = np.concatenate([task.source.x, task.target.x])
     four = marked(task)
     with study.figure("moons", 2, 4, (3.4, 3.1)) as (_, axes):
@@ -86,24 +79,12 @@ def draw(study: Study, task: Task, models: dict[str, DomainAdapter]) -> None:
             row[0].set_ylabel(f"{name}\ntarget accuracy {accuracy:.3f}", fontsize=11)
             for ax in row:
                 ax.legend(fontsize=6, loc="upper right")
-        for ax, title in zip(axes[0], ("labels", "features (PCA)", "domains", "hidden units"), strict=True):
+        for ax, title in zip(axes[0], ("labels", "features (PCA)", "domains", "units of the first layer"), strict=True):
             ax.set_title(title)
 
 
-def class_probability(model: DomainAdapter, x: np.ndarray) -> np.ndarray:
-    """Return the probability of the second of two classes, (n,)."""
-    return model.predict_proba(x)[:, 1]
-
-
-def domain_probability(model: DomainAdapter, x: np.ndarray) -> np.ndarray:
-    """Return the domain head's probability that rows are target, (n,)."""
-    with torch.no_grad():
-        features, _ = model.network_(torch.from_numpy(x).to(model.network_.normalize.mean.device))
-        return domain_logits(model.network_, features).softmax(1)[:, 1].cpu().numpy()
-
-
 def hidden_units(ax: Any, model: DomainAdapter, around: np.ndarray) -> None:
-    """Draw every hidden unit as the line on which its input is zero."""
+    """Draw every unit of the first layer as the line on which its input is zero."""
     net = model.network_
     layer = net.get_submodule("encoder.0")
     assert isinstance(layer, nn.Linear)
@@ -114,7 +95,7 @@ def hidden_units(ax: Any, model: DomainAdapter, around: np.ndarray) -> None:
     ax.set_ylim(low[1], high[1])
     for (a, b), c in zip(weight, bias, strict=True):
         foot = -c * np.array([a, b]) / (a * a + b * b)  # the point of the line that is nearest to the origin
-        ax.axline(foot, foot + np.array([-b, a]), color="black", lw=0.7)
+        ax.axline(foot, foot + np.array([-b, a]), color="black", lw=0.5, alpha=0.6)
 
 
 EXPERIMENT = Experiment(
@@ -122,6 +103,6 @@ EXPERIMENT = Experiment(
     summary="inter-twinning moons, target turned by 35° (figure 2 of the paper): plain net and DANN",
     run=run,
     seeds=5,
-    options={"steps": 3000, "weight": 6.0},
+    options={"steps": 5000},
     published=PUBLISHED,
 )

@@ -18,6 +18,7 @@ from ..engine import Step
 from ..metrics import domain_accuracy, proxy_a_distance
 
 Row = dict[str, Any]
+PARTS = ("models", "figures", "trainings", "snapshots")  # folders of a study, replaced when it is started anew
 PROGRESS_EVERY = 20  # steps between two moves of the progress bar
 
 
@@ -108,17 +109,20 @@ class Study:
     def _before(self) -> dict[str, Any] | None:
         """Return what an earlier study left in the folder, None where there was none."""
         path = self.folder / "study.json"
+        if not path.exists():
+            for part in PARTS:
+                if (self.folder / part).exists():
+                    raise ValueError(f"{self.folder / part} is of no study and would be replaced; give another folder")
+            return None
         try:
             before = runs.read_json(path)
-            if before is not None:
-                return {key: before[key] for key in ("name", "settings", "rows", "complete")}
+            return {key: before[key] for key in ("name", "settings", "rows", "complete")}
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no readable study ({error}); give another folder with --out") from error
-        return None
+            raise ValueError(f"{path} is no readable study ({error}); give another folder") from error
 
     def _store(self, complete: bool) -> None:
         if self._outdated:  # not before there is something to keep: a mistyped command costs no results
-            for part in ("models", "figures", "trainings", "snapshots"):
+            for part in PARTS:
                 shutil.rmtree(self.folder / part, ignore_errors=True)
             self._outdated = False
         runs.write_json(self.folder / "study.json", {**self.report(), "complete": complete})
@@ -151,8 +155,10 @@ class Study:
         key = f"{dataset}-{method}-{seed}"
         adapter.set_params(random_state=seed, device=self.device)
         model = self.folder / "models" / f"{key}.safetensors"
-        if any((r["dataset"], r["method"], r["seed"]) == (dataset, method, seed) for r in self.rows) and model.exists():
+        others = [r for r in self.rows if (r["dataset"], r["method"], r["seed"]) != (dataset, method, seed)]
+        if len(others) < len(self.rows) and model.exists():
             return DomainAdapter.load(model, device=self.device)
+        self.rows = others
         self._store(complete=False)
         wanted = set(snapshots)
 

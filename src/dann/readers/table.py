@@ -97,19 +97,19 @@ def read_csv(path: Path, label: str | None) -> Table:
     with path.open(newline="", encoding="utf-8-sig") as file:
         try:
             reader = csv.reader(file)
-            lines = {reader.line_num: line for line in reader if line}
+            lines = [(reader.line_num, line) for line in reader if line]
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no readable CSV file: {error}") from error
     if not lines:
         raise ValueError(f"{path} is empty; expected a header line with the names of the columns")
-    header = [name.strip() for name in lines.pop(min(lines))]
+    header = [name.strip() for name in lines[0][1]]
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise ValueError(f"{path} has two columns named {twice!r}")
-    for number, line in lines.items():
+    for number, line in lines[1:]:
         if len(line) != len(header):
             raise ValueError(f"{path}, line {number}: {len(line)} cells where the header has {len(header)}")
-    cells = np.array(list(lines.values()), dtype=object).reshape(-1, len(header))
+    cells = np.array([line for _, line in lines[1:]], dtype=object).reshape(-1, len(header))
     return with_label(path, header, cells, label)
 
 
@@ -180,7 +180,7 @@ def read_npz(path: Path, label: str | None) -> Table:
                 if name is not None:
                     with archive.open(f"{name}.npy") as member:
                         arrays[name] = load_array(member, path, name)
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError) as error:  # the last: it is encrypted
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError) as error:  # last: encrypted
         raise ValueError(f"{path} is no readable .npz file: {error}") from error
     x, y = arrays[features[0]], None if y_name is None else natural(arrays[y_name])
     if y is not None and x.shape[:1] != y.shape[:1]:

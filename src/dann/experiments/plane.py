@@ -1,0 +1,40 @@
+"""What the experiments on points of the plane share: one estimator, and scores to draw."""
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..adapter import DomainAdapter
+from ..backbones import MLP
+from ..methods.dann import domain_logits
+
+
+def adapter(method: Any, steps: int) -> DomainAdapter:
+    """Return the estimator of the plane, the same for every method and experiment.
+
+    Smooth units, a narrow domain head and weight decay are what keeps the adversarial game from settling on a wrong
+    alignment; docs/experiments.md says what was tried.
+    """
+    return DomainAdapter(
+        method,
+        MLP(hidden=(64, 64), activation="tanh", domain_hidden=(16,)),
+        steps=steps,
+        lr=0.01,
+        momentum=0.5,
+        weight_decay=5e-3,
+        lr_schedule="cosine",
+    )
+
+
+def class_probability(model: DomainAdapter, x: np.ndarray) -> np.ndarray:
+    """Return the probability of the second of two classes, (n,)."""
+    return model.predict_proba(x)[:, 1]
+
+
+def domain_probability(model: DomainAdapter, x: np.ndarray) -> np.ndarray:
+    """Return the domain head's probability that rows are target, (n,)."""
+    net = model.network_
+    with torch.inference_mode():
+        features, _ = net(torch.from_numpy(x).to(net.normalize.mean.device))
+        return domain_logits(net, features).softmax(1)[:, 1].cpu().numpy()

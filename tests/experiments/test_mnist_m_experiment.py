@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+import dann.experiments.mnist_m as experiment
+from dann.datasets import Labelled, Task
+from dann.experiments import EXPERIMENTS, Study
+
+
+@pytest.fixture(autouse=True)
+def task(monkeypatch):
+    """Forty random images a domain in place of MNIST and MNIST-M."""
+    rng = np.random.default_rng(0)
+
+    def part(n):
+        return Labelled(rng.integers(256, size=(n, 3, 28, 28), dtype=np.uint8), np.arange(n) % 10)
+
+    task = Task("mnist-m", part(40), part(40), part(20), part(20))
+    monkeypatch.setattr(experiment, "mnist_m", lambda seed: task)
+    return task
+
+
+@pytest.fixture
+def trained(monkeypatch, task):
+    """The adapters that a study was asked to train; none is."""
+    asked = {}
+
+    def fit(self, task, adapter, seed, *, method, pad):
+        asked[method] = adapter
+        for domain in ("source", "target"):
+            self.rows.append({"dataset": task.name, "method": method, "seed": seed, "domain": domain, "accuracy": 0.5})
+
+    monkeypatch.setattr(Study, "fit", fit)
+    monkeypatch.setattr(experiment, "draw", lambda *_: None)
+    return asked
+
+
+def study(folder, **options):
+    return Study(EXPERIMENTS["mnist-m"], folder, [0], options, device="cpu")
+
+
+def test_the_three_methods_leave_rows_and_figures(tmp_path):
+    done = study(tmp_path, steps=2).run()
+    assert [(r["method"], r["domain"]) for r in done.rows] == [
+        (method, domain) for method in ("source-only", "dann", "target-only") for domain in ("source", "target")
+    ]
+    assert all({"accuracy", "loss", "ari", "seconds", "pad"} <= set(r) for r in done.rows)
+    assert [path.stem for path in done.figures] == ["samples", "tsne", "accuracy"]
+    for path in done.figures:
+        with Image.open(path) as image:
+            assert image.width > 200
+
+
+def test_the_papers_preset_is_that_of_section_5_2_2(trained, tmp_path):
+    study(tmp_path).run()
+    assert list(trained) == ["source-only", "dann", "target-only"]
+    settings = [
+        {k: v for k, v in adapter.get_params(deep=False).items() if k not in ("method", "backbone")}
+        for adapter in trained.values()
+    ]
+    assert settings[0] == settings[1] == settings[2]
+    assert {k: settings[0][k] for k in ("optimizer", "lr", "momentum", "lr_schedule", "scaling")} == {
+        "optimizer": "sgd",
+        "lr": 0.01,
+        "momentum": 0.9,
+        "lr_schedule": "annealing",
+        "scaling": "mean",
+    }
+    assert (settings[0]["batch_size"], settings[0]["steps"], settings[0]["initialization"]) == (64, 20_000, "he")
+    assert trained["dann"].method.weight == 1
+    assert not trained["dann"].backbone.same_padding
+
+
+def test_the_classic_preset_is_that_of_the_notebooks(trained, tmp_path):
+    study(tmp_path, preset="classic").run()
+    adapter = trained["dann"]
+    assert (adapter.batch_size, adapter.steps, adapter.initialization) == (32, 8_600, "truncated-normal")
+    assert adapter.backbone.same_padding
+
+
+def test_steps_replace_those_of_the_preset(trained, tmp_path):
+    study(tmp_path, preset="classic", steps=7).run()
+    assert {adapter.steps for adapter in trained.values()} == {7}
+
+
+def test_an_unknown_preset_is_told_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match="unknown preset 'modern'; choose one of: paper, classic"):
+        study(tmp_path, preset="modern").run()
+
+
+def test_published_figures_are_those_of_the_paper():
+    paper = {p["method"]: p["accuracy"] for p in experiment.PUBLISHED if p["source"] == experiment.PAPER}
+    assert paper == {"source-only": 0.5225, "dann": 0.7666, "target-only": 0.9596}
+    assert all(p["domain"] == "target" for p in experiment.PUBLISHED)

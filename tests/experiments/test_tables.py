@@ -1,0 +1,67 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from dann.experiments.tables import summary
+
+
+@pytest.fixture
+def shown():
+    """Return a function that prints the summary of rows and published figures as lines of words."""
+
+    def show(rows, published=()):
+        file = io.StringIO()
+        Console(file=file, width=200).print(summary({"rows": rows, "published": published}))
+        return [" ".join(line.split()) for line in file.getvalue().splitlines() if line.strip()]
+
+    return show
+
+
+def row(method="dann", seed=0, domain="target", **metrics):
+    return {"dataset": "moons", "method": method, "seed": seed, "domain": domain, **metrics}
+
+
+def test_means_over_seeds_have_a_standard_deviation(shown):
+    lines = shown([row(seed=0, accuracy=0.8, loss=1.0), row(seed=1, accuracy=0.9, loss=2.0)])
+    assert lines[0] == "data method rows accuracy loss"
+    assert "target 0.850 ± 0.071 1.500" in lines[1]
+    assert "Means over seeds; accuracy with its standard deviation." in " ".join(lines)
+
+
+def test_one_seed_has_none(shown):
+    lines = shown([row(accuracy=0.8)])
+    assert "0.800" in lines[1]
+    assert not any("±" in line or "Means" in line for line in lines)
+
+
+def test_scores_on_the_target_are_called_oracle_and_only_where_there_are_some(shown):
+    assert any("oracle" in line for line in shown([row(accuracy=0.8)]))
+    assert not any("oracle" in line for line in shown([row(domain="source", accuracy=0.8), row(pad=1.0)]))
+
+
+def test_published_figures_stand_beside_ours_with_who_reports_them(shown):
+    published = [
+        {"dataset": "moons", "method": "dann", "domain": "target", "accuracy": 0.7666, "source": "a paper"},
+        {"dataset": "moons", "method": "dann", "domain": "target", "accuracy": 0.72, "source": "a notebook"},
+        {"dataset": "moons", "method": "dann", "domain": "source", "accuracy": 0.99, "source": "a paper"},
+        {"dataset": "other", "method": "dann", "domain": "target", "accuracy": 0.11, "source": "a paper"},
+    ]
+    lines = shown([row(domain="source", accuracy=0.5), row(accuracy=0.5)], published)
+    assert lines[1].endswith("source 0.500 0.99 [1]")
+    assert lines[2].endswith("target 0.500 0.7666 [1], 0.72 [2]")
+    assert "Published: [1] a paper; [2] a notebook." in " ".join(lines)
+    assert not any("0.11" in line for line in lines)
+
+
+def test_distances_between_the_domains_are_shown_once(shown):
+    both = {"pad": 1.25, "domain_accuracy": 0.75}
+    lines = shown([row(domain="source", accuracy=0.5, **both), row(accuracy=0.5, **both)])
+    assert lines[0] == "data method rows accuracy PAD domain acc."
+    assert "1.250" not in lines[1]
+    assert lines[2].endswith("1.250 0.750")
+
+
+def test_rows_without_metrics_are_left_out(shown):
+    lines = shown([row(accuracy=0.5), row(method="dann candidate", reverse_risk=0.2)])
+    assert not any("candidate" in line for line in lines)

@@ -1,0 +1,276 @@
+import io
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+import dann.readers.table as table_module
+from dann import DomainAdapter
+from dann.readers import Table, read_table
+
+
+@pytest.fixture
+def text(tmp_path):
+    """Return a function that writes a text file."""
+
+    def write(content, name="rows.csv", encoding="utf-8"):
+        path = tmp_path / name
+        path.write_bytes(content.encode(encoding))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def arrays_file(tmp_path):
+    """Return a function that writes an .npz file."""
+
+    def write(name="rows.npz", **arrays):
+        np.savez(tmp_path / name, **arrays)
+        return tmp_path / name
+
+    return write
+
+
+# CSV
+
+
+def test_a_csv_file_gives_features_names_and_labels(text):
+    table = read_table(text("a,label,b\n1,cat,2\n3,dog,4.5\n"))
+    np.testing.assert_array_equal(np.asarray(table, dtype=float), [[1, 2], [3, 4.5]])
+    assert table.columns == ["a", "b"]
+    assert table.y.tolist() == ["cat", "dog"]
+    assert len(table) == 2
+
+
+def test_the_label_column_is_the_one_that_was_named_or_label_or_y(text):
+    both = text("y,label,kind,a\n1,2,3,4\n5,6,7,8\n")
+    assert read_table(both).y.tolist() == [2, 6]
+    assert read_table(both, "kind").y.tolist() == [3, 7]
+    assert read_table(both, "kind").columns == ["y", "label", "a"]
+    assert read_table(text("y,a\n1,4\n5,8\n")).y.tolist() == [1, 5]
+
+
+def test_spreadsheets_mark_quotes_blank_lines_and_spaces_are_understood(text):
+    table = read_table(text('\ufeffa, label \r\n 1.5 ," big, old "\r\n\r\n2,new\r\n'))
+    assert table.columns == ["a"]
+    assert np.asarray(table, dtype=float).tolist() == [[1.5], [2.0]]
+    assert table.y.tolist() == ["big, old", "new"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "read"),
+    [
+        (["3", "-1", "0"], [3, -1, 0]),
+        (["1.0", "2.0", "1.0"], [1.0, 2.0, 1.0]),
+        (["007", "8", "9"], ["007", "8", "9"]),
+        (["1", "2", "x"], ["1", "2", "x"]),
+        (["1e3", "2", "3"], ["1e3", "2", "3"]),
+    ],
+)
+def test_labels_are_numbers_only_where_all_of_them_are(labels, read, text):
+    y = read_table(text("a,label\n" + "".join(f"0,{label}\n" for label in labels))).y
+    assert y.tolist() == read
+    assert y.dtype != object
+
+
+@pytest.mark.parametrize(("labels", "read"), [(["5", "", "6"], [5, None, 6]), (["x", " ", "y"], ["x", None, "y"])])
+def test_empty_labels_are_missing_and_do_not_change_the_others(labels, read, text):
+    table = read_table(text("a,label\n" + "".join(f"0,{label}\n" for label in labels)))
+    assert table.y.tolist() == read
+    assert table.labelled.tolist() == [True, False, True]
+
+
+def test_an_empty_cell_is_a_missing_value_that_the_door_reports(text):
+    table = read_table(text("a,b,label\n1,2,0\n3,,1\n"))
+    with pytest.raises(ValueError, match=r"NaN or infinite \(as float32\), the first in row 1, column 'b'"):
+        DomainAdapter().fit(table, table.y, table)
+
+
+@pytest.mark.parametrize(
+    ("content", "because"),
+    [
+        ("", "is empty; expected a header line"),
+        ("\n\n", "is empty; expected a header line"),
+        ("a,b,a\n1,2,3\n", "two columns named 'a'"),
+        ("a,b\n1,2\n\n3\n", "line 4: 1 cells where the header has 2"),
+        ('a,b\n"1\n2",2\n3,4,5\n', "line 4: 3 cells where the header has 2"),
+        ("label\n1\n2\n", "no feature columns beside the label 'label'"),
+    ],
+)
+def test_a_damaged_table_is_told_what_is_wrong_and_where(content, because, text):
+    with pytest.raises(ValueError, match=because):
+        read_table(text(content))
+
+
+def test_a_file_that_is_no_text_is_no_table(text, tmp_path):
+    with pytest.raises(ValueError, match="no readable CSV file"):
+        read_table(text("a,label\nü,1\n", encoding="latin-1"))
+    (tmp_path / "long.csv").write_text("a,label\n" + "1" * 200_000 + ",1\n")
+    with pytest.raises(ValueError, match="no readable CSV file: field larger"):
+        read_table(tmp_path / "long.csv")
+
+
+def test_a_file_without_labels_is_an_error_only_where_they_are_needed(text):
+    path = text("a,b\n1,2\n")
+    assert read_table(path).y is None
+    assert read_table(path).labelled.tolist() == [False]
+    with pytest.raises(ValueError, match=r"no labels: looked for 'label' or 'y'; .*--label; its columns: a, b"):
+        read_table(path, needs_label=True)
+    with pytest.raises(ValueError, match="looked for 'kind'"):
+        read_table(path, "kind", needs_label=True)
+
+
+# arrays
+
+
+def test_an_npz_file_has_features_under_x_and_labels_beside_them(arrays_file):
+    images, y = np.arange(2 * 8 * 8 * 3, dtype=np.uint8).reshape(2, 8, 8, 3), np.array([4, 5])
+    table = read_table(arrays_file(X=images, y=y, extra=np.zeros(3)))
+    np.testing.assert_array_equal(table.x, images)
+    assert table.x.dtype == np.uint8
+    np.testing.assert_array_equal(table.y, y)
+    assert table.columns is None
+
+
+def test_the_label_array_of_an_npz_file_can_be_named(arrays_file):
+    path = arrays_file(X=np.zeros((2, 3)), y=np.array([0, 1]), kind=np.array(["cat", "dog"]))
+    assert read_table(path, "kind").y.tolist() == ["cat", "dog"]
+
+
+def test_the_only_array_beside_the_labels_is_the_features(arrays_file):
+    path = arrays_file(data=np.ones((2, 3)), label=np.array([0, 1]))
+    np.testing.assert_array_equal(read_table(path).x, np.ones((2, 3)))
+    assert read_table(path).y.tolist() == [0, 1]
+    with pytest.raises(ValueError, match="features in an array named X; it has: one, two"):
+        read_table(arrays_file(one=np.zeros(2), two=np.zeros(2)))
+
+
+def test_labels_in_bytes_are_text(arrays_file, tmp_path):
+    assert read_table(arrays_file(X=np.zeros((2, 1)), y=np.array([b"cat", b"dog"]))).y.tolist() == ["cat", "dog"]
+    np.save(tmp_path / "rows.npy", np.array([(1.0, b"cat"), (2.0, b"dog")], dtype=[("a", "f4"), ("label", "S3")]))
+    assert read_table(tmp_path / "rows.npy").y.tolist() == ["cat", "dog"]
+
+
+def test_there_is_one_label_a_row(arrays_file):
+    with pytest.raises(ValueError, match=r"y has shape \(3,\); expected one label for each row of \(2, 1\)"):
+        read_table(arrays_file(X=np.zeros((2, 1)), y=np.zeros(3)))
+    with pytest.raises(ValueError, match=r"y has shape \(\)"):
+        read_table(arrays_file(X=np.zeros((2, 1)), y=np.array(1)))
+
+
+def test_a_structured_array_is_a_table(tmp_path):
+    rows = np.array([(1.5, 2, 7), (3.5, 4, 8)], dtype=[("a", "f8"), ("b", "i4"), ("y", "i8")])
+    np.save(tmp_path / "rows.npy", rows)
+    table = read_table(tmp_path / "rows.npy")
+    assert table.columns == ["a", "b"]
+    np.testing.assert_array_equal(np.asarray(table, dtype=float), [[1.5, 2], [3.5, 4]])
+    assert table.y.tolist() == [7, 8]
+
+
+def test_a_label_that_is_nan_is_missing(tmp_path):
+    rows = np.array([(1.5, 2.0), (3.5, np.nan)], dtype=[("a", "f8"), ("y", "f8")])
+    np.save(tmp_path / "rows.npy", rows)
+    assert read_table(tmp_path / "rows.npy").labelled.tolist() == [True, False]
+
+
+def test_fields_that_are_arrays_themselves_are_refused(tmp_path):
+    np.save(tmp_path / "rows.npy", np.zeros(2, dtype=[("a", "f8", (2,)), ("y", "i8")]))
+    with pytest.raises(ValueError, match="fields that are no plain numbers or text"):
+        read_table(tmp_path / "rows.npy")
+
+
+def test_a_plain_array_has_its_labels_in_a_numbered_column(tmp_path):
+    path = tmp_path / "rows.npy"
+    np.save(path, np.array([[1.5, 0.0, 2.5], [3.5, 1.0, 4.5]]))
+    table = read_table(path, "1")
+    np.testing.assert_array_equal(table.x, [[1.5, 2.5], [3.5, 4.5]])
+    assert table.y.tolist() == [0, 1]
+    assert read_table(path).x.shape == (2, 3)
+    for label in ("kind", "7"):
+        with pytest.raises(ValueError, match=rf"shape \(2, 3\).*by its number \(got --label {label}\)"):
+            read_table(path, label)
+
+
+# what is refused
+
+
+@pytest.mark.parametrize("name", ["rows.txt", "rows.parquet", "rows.npz.gz", "rows"])
+def test_other_kinds_of_files_are_refused_by_name(name, text):
+    with pytest.raises(ValueError, match=r"none of the kinds that can be read: \.csv, \.npy, \.npz"):
+        read_table(text("a,b\n", name))
+
+
+def test_capital_letters_in_the_suffix_are_the_same_kind(text):
+    assert read_table(text("a,b\n1,2\n", "ROWS.CSV")).columns == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.npy", "rows.npz"])
+def test_a_missing_file_is_file_not_found(name, tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"there is no file .*{name}"):
+        read_table(tmp_path / name)
+
+
+@pytest.mark.parametrize("cut", [0, 5, 60, -1])
+@pytest.mark.parametrize("name", ["rows.npy", "rows.npz"])
+def test_a_truncated_array_is_told_so(name, cut, tmp_path):
+    path = tmp_path / name
+    (np.save if name.endswith("npy") else np.savez)(path, np.arange(12.0).reshape(4, 3))
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(ValueError, match=f"{name}.* is no readable"):
+        read_table(path)
+
+
+def test_every_flipped_byte_of_an_archive_is_an_error_or_does_not_matter(tmp_path):
+    path = tmp_path / "rows.npz"
+    np.savez_compressed(path, X=np.arange(12.0).reshape(4, 3), y=np.arange(4))
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            table = read_table(path)
+        except ValueError:
+            continue
+        assert len(table) == 4
+
+
+def test_an_array_that_declares_more_than_it_holds_is_refused(tmp_path):
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f8", "fortran_order": False, "shape": (2**40, 2**10)})
+    (tmp_path / "rows.npy").write_bytes(buffer.getvalue() + struct.pack("<d", 1.0))
+    with pytest.raises(ValueError, match="no readable array"):
+        read_table(tmp_path / "rows.npy")
+    with zipfile.ZipFile(tmp_path / "rows.npz", "w") as archive:
+        archive.writestr("X.npy", buffer.getvalue() + struct.pack("<d", 1.0))
+    with pytest.raises(ValueError, match="no readable array"):
+        read_table(tmp_path / "rows.npz")
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(arrays_file, monkeypatch):
+    path = arrays_file(X=np.zeros((100, 3)), y=np.zeros(100))
+    monkeypatch.setattr(table_module, "MAX_BYTES", 3000)
+    with pytest.raises(ValueError, match=r"would unpack to \d+ bytes, more than 3000"):
+        read_table(path)
+
+
+# rows
+
+
+def test_rows_and_columns_are_chosen_like_those_of_a_frame():
+    table = Table(np.arange(12).reshape(4, 3), np.array([0, 1, 0, 1]), ["a", "b", "c"])
+    part = table[np.array([3, 0])]
+    np.testing.assert_array_equal(part.x, [[9, 10, 11], [0, 1, 2]])
+    assert part.y.tolist() == [1, 0]
+    assert table[table.y == 1].x[:, 0].tolist() == [3, 9]
+    assert table[:2].columns == ["a", "b", "c"]
+    turned = table[["c", "a"]]
+    np.testing.assert_array_equal(turned.x, table.x[:, [2, 0]])
+    assert turned.columns == ["c", "a"]
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), ""])
+def test_rows_know_whether_they_are_labelled(missing):
+    y = np.array([0, missing, 1], dtype=object)
+    assert Table(np.zeros((3, 1)), y).labelled.tolist() == [True, False, True]
+    assert Table(np.zeros((3, 1))).labelled.tolist() == [False] * 3

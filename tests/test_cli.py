@@ -1,0 +1,759 @@
+import contextlib
+import csv
+import json
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import dann
+import dann.adapter
+import dann.experiments.adapt
+import dann.experiments.moons
+import dann.readers.table
+from dann import DANN, MLP, DomainAdapter, runs
+from dann.backbones import BACKBONES
+from dann.cli import main
+from dann.datasets import DATASETS
+from dann.experiments import EXPERIMENTS, Study
+from dann.methods import METHODS
+
+EXPLODED = []
+SPECIES = ("cat", "dog")
+
+
+def explode():
+    EXPLODED.append(True)
+
+
+class Bomb:
+    """An object whose unpickling runs code."""
+
+    def __reduce__(self):
+        return explode, ()
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """A folder of its own, and a wide terminal."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path
+
+
+@pytest.fixture
+def write():
+    """Return a function that writes a CSV file of two species with the features a, b and c."""
+
+    def write(name, n=30, shift=0.0, *, labels=SPECIES, columns="abc", change=None):
+        rng = np.random.default_rng(n)
+        x = rng.normal(size=(n, 3)).round(4) + 4 * (np.arange(n) % 2)[:, None] + [0, shift, 0]
+        rows = [dict(zip("abc", row.tolist(), strict=True)) for row in x]
+        for i, row in enumerate(rows):
+            if labels is not None:
+                row["species"] = labels[i % len(labels)]
+        if change is not None:
+            rows = change(rows)
+        with open(name, "w", newline="") as file:
+            header = [*columns, "species"] if labels is not None else list(columns)
+            writer = csv.DictWriter(file, list(rows[0]) if change and rows else header)
+            writer.writeheader()
+            writer.writerows(rows)
+        return Path(name)
+
+    return write
+
+
+@pytest.fixture
+def files(write):
+    """A labelled source, a labelled target, an unlabelled target."""
+    return write("lab.csv"), write("field.csv", 24, 3.0), write("new.csv", 10, 3.0, labels=None)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """No figures, where a test is about something else."""
+    monkeypatch.setattr(dann.experiments.adapt, "draw", lambda *_: None)
+    monkeypatch.setattr(dann.experiments.moons, "draw", lambda *_: None)
+
+
+@pytest.fixture
+def dann_(capsys):
+    """Return a function that runs a command line and gives (exit code, output, errors)."""
+
+    def run(*words):
+        code = main([str(word) for word in words])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def adapt(dann_):
+    """Return a function that adapts in three steps."""
+
+    def run(*words, source="lab.csv", target="field.csv", label="species"):
+        named = ("--label", label) if label else ()
+        return dann_("adapt", "--source", source, "--target", target, *named, "--set", "steps=3", *words)
+
+    return run
+
+
+@pytest.fixture
+def refused(dann_):
+    """Return a function that runs a command line that must be refused with a reason, and leave nothing behind."""
+
+    def run(*words, because):
+        before = tree()
+        code, out, error = dann_(*words)
+        assert code == 2, error
+        assert error.strip().startswith("error: "), error
+        assert "Traceback" not in error
+        for reason in [because] if isinstance(because, str) else because:
+            assert reason in error, f"{reason!r} is not in {error!r}"
+        assert out == ""
+        assert tree() == before
+        return error
+
+    return run
+
+
+@pytest.fixture
+def refused_data(refused):
+    """Return `refused` for adapt with two files."""
+
+    def run(source, target, *words, because, label="species"):
+        named = ("--label", label) if label else ()
+        return refused("adapt", "--source", source, "--target", target, *named, *words, because=because)
+
+    return run
+
+
+@pytest.fixture
+def model(files, here):
+    """A small trained model of the files' two species."""
+    from dann.readers import read_table
+
+    source, target = (read_table(path, "species") for path in files[:2])
+    adapter = DomainAdapter("dann", MLP(hidden=(8,)), steps=2, batch_size=8).fit(source, source.y, target)
+    return adapter.save(here / "model.safetensors")
+
+
+def tree(folder="."):
+    """Every file below a folder, with its content."""
+    return {p.as_posix(): p.read_bytes() if p.is_file() else None for p in sorted(Path(folder).rglob("*"))}
+
+
+def first_row(**changes):
+    """Return a change of a table: other values in its first row."""
+
+    def change(rows):
+        rows[0].update(changes)
+        return rows
+
+    return change
+
+
+def weights(path):
+    return runs.load_model(path)[0]
+
+
+def same_weights(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# data that cannot be adapted on
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", ""])
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_value_that_is_not_finite_is_named_by_row_and_column(side, value, files, write, refused_data):
+    write("bad.csv", change=first_row(b=value))
+    pair = ("bad.csv", "field.csv") if side == "source" else ("lab.csv", "bad.csv")
+    refused_data(*pair, because=[f"the {side} has 1 values that are NaN or infinite", "row 0, column 'b'"])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_is_found_in_arrays_too(value, refused_data):
+    x, y = np.random.default_rng(0).normal(size=(20, 3)), np.arange(20) % 2
+    np.savez("good.npz", X=x, y=y)
+    x[4, 2] = value
+    np.savez("bad.npz", X=x, y=y)
+    for pair in (("good.npz", "bad.npz"), ("bad.npz", "good.npz")):
+        refused_data(*pair, label=None, because="NaN or infinite (as float32), the first in row 4, position 2")
+
+
+def test_text_where_a_number_belongs_is_named_by_row_column_and_value(files, write, refused_data):
+    write("bad.csv", change=first_row(c="tall"))
+    for side, pair in (("source", ("bad.csv", "field.csv")), ("target", ("lab.csv", "bad.csv"))):
+        refused_data(*pair, because=f"the {side} has 'tall' where a number belongs (row 0, column 'c')")
+
+
+def test_a_target_with_other_columns_is_told_which(files, write, refused_data):
+    write("bad.csv", change=lambda rows: [{"a": r["a"], "b": r["b"], "height": 1, "width": 2} for r in rows])
+    because = ["the target has other columns than the source", "missing ['c']", "unexpected ['height', 'width']"]
+    refused_data("lab.csv", "bad.csv", because=because)
+
+
+def test_one_class_is_not_enough(files, write, refused_data):
+    write("one.csv", labels=("cat",))
+    refused_data("one.csv", "field.csv", because="the source has one class, ")
+
+
+def test_a_table_with_a_header_alone_has_no_rows(files, refused_data):
+    Path("empty.csv").write_text("a,b,c,species\n")
+    refused_data("empty.csv", "field.csv", because="the source has no rows")
+    refused_data("lab.csv", "empty.csv", because="the target has no rows")
+
+
+def test_arrays_without_rows_are_refused(refused_data):
+    np.savez("good.npz", X=np.ones((20, 3)), y=np.arange(20) % 2)
+    np.savez("empty.npz", X=np.ones((0, 3)), y=np.empty(0, int))
+    refused_data("empty.npz", "good.npz", label=None, because="the source has no rows")
+    refused_data("good.npz", "empty.npz", label=None, because="the target has no rows")
+
+
+def test_target_labels_that_the_source_does_not_have_are_named_before_any_training(files, write, refused_data):
+    write("odd.csv", labels=("cat", "wolf"))
+    refused_data("lab.csv", "odd.csv", because=["the target has labels that the source does not have: ['wolf']", "dog"])
+
+
+def test_a_source_with_one_row_of_every_class_has_none_to_test_on(files, write, refused_data):
+    write("two.csv", 2)
+    refused_data("two.csv", "field.csv", because="the source has 2 rows of as many classes")
+
+
+def test_a_source_row_without_a_label_is_named(files, write, refused_data):
+    write("bad.csv", change=first_row(species=""))
+    refused_data("bad.csv", "field.csv", because="y has 1 missing labels, the first in row 0")
+
+
+@pytest.mark.parametrize(("label", "looked_for"), [("kind", "'kind'"), (None, "'label' or 'y'")])
+def test_a_source_without_a_label_column_is_told_its_columns(label, looked_for, files, refused_data):
+    because = ["lab.csv has no labels", f"looked for {looked_for}", "--label", "its columns: a, b, c, species"]
+    refused_data("lab.csv", "field.csv", label=label, because=because)
+
+
+def test_as_many_labels_as_rows(refused_data):
+    np.savez("good.npz", X=np.ones((20, 3)), y=np.arange(20) % 2)
+    np.savez("bad.npz", X=np.ones((20, 3)), y=np.arange(15) % 2)
+    for pair in (("bad.npz", "good.npz"), ("good.npz", "bad.npz")):
+        refused_data(*pair, label=None, because=["bad.npz: y has shape (15,)", "one label for each row"])
+
+
+# files that cannot be read
+
+
+def test_a_missing_file_is_named(files, refused_data):
+    refused_data("lab.csv", "feild.csv", because="there is no file feild.csv")
+
+
+def test_other_kinds_of_files_are_told_what_can_be_read(files, refused_data):
+    Path("field.xlsx").write_text("a,b,c\n1,2,3\n")
+    refused_data("lab.csv", "field.xlsx", because=["field.xlsx", ".csv, .npy, .npz"])
+
+
+def test_brackets_in_a_name_are_no_markup(files, refused_data):
+    refused_data("lab.csv", "[/old] [red]x.txt", because="[/old] [red]x.txt is none of the kinds")
+
+
+def test_pickled_objects_are_never_unpickled(files, refused_data):
+    np.save("bomb.npy", np.array([Bomb()] * 4, dtype=object), allow_pickle=True)
+    np.savez("bomb.npz", X=np.array([Bomb()] * 4, dtype=object), y=np.arange(4))
+    for name in ("bomb.npy", "bomb.npz"):
+        refused_data("lab.csv", name, because=f"{name}")
+        refused_data(name, "field.csv", label=None, because="is no readable array")
+    assert EXPLODED == []
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused_unread(files, refused_data, monkeypatch):
+    np.savez_compressed("big.npz", X=np.zeros((1000, 3)), y=np.zeros(1000))
+    monkeypatch.setattr(dann.readers.table, "MAX_BYTES", 10_000)
+    monkeypatch.setattr(dann.readers.table, "load_array", lambda *_: pytest.fail("it was read"))
+    refused_data("big.npz", "field.csv", label=None, because=["big.npz would unpack to", "more than 10000"])
+
+
+# settings
+
+
+@pytest.mark.parametrize(
+    ("setting", "because"),
+    [
+        ("stepz=3", ["'stepz'", "'steps'", "'method'"]),
+        ("method__wieght=3", ["'wieght'", "'weight'"]),
+        ("backbone=resnet", ["unknown backbone 'resnet'", "mlp", "mnist"]),
+        ("backbone=mnist", "MNISTNet takes images"),
+        ("backbone__hidden=(3,)", "a backbone is chosen by name"),
+        ("optimizer=lbfgs", ["unknown optimizer 'lbfgs'", "adam, sgd"]),
+        ("scaling=log", ["unknown scaling 'log'", "standard"]),
+        ("steps=0", "steps=0 must be a whole number of at least 1"),
+        ("steps=1.5", "steps=1.5 must be a whole number of at least 1"),
+        ("steps", "--set takes KEY=VALUE, got 'steps'"),
+        ("lr=fast", "wrong kind"),
+        ("method__weight=-1", "weight=-1"),
+        ("method=source-only", "give --method"),
+        ("random_state=3", "give --seed"),
+        ("device=cpu", "give --device"),
+    ],
+)
+def test_a_setting_that_does_not_exist_or_cannot_train_is_explained(setting, because, files, refused_data):
+    refused_data("lab.csv", "field.csv", "--set", setting, because=because)
+
+
+def test_an_unknown_method_is_told_the_known_ones(files, refused_data):
+    refused_data("lab.csv", "field.csv", "--method", "dan", because=["unknown method 'dan'", *METHODS])
+
+
+def test_adapt_refuses_to_train_on_target_labels(files, refused_data):
+    refused_data("lab.csv", "field.csv", "--method", "target-only", because="target-only trains on target labels")
+
+
+@pytest.mark.parametrize("words", [("--device", "warp"), ("--seed", "-1"), ("--seed", "one")])
+def test_other_options_are_checked_too(words, files, refused_data):
+    refused_data("lab.csv", "field.csv", *words, because=words[1])
+
+
+def test_a_device_is_refused_everywhere(files, model, refused):
+    refused("predict", model, "new.csv", "-o", "out.csv", "--device", "warp", because="the device 'warp'")
+    refused("reproduce", "blobs", "--device", "warp", because="the device 'warp'")
+
+
+def test_losses_that_explode_are_a_failure_of_the_training_with_code_1(files, adapt):
+    code, _, error = adapt("--set", "lr=1e30")
+    assert code == 1
+    assert "at step 2: lower lr" in error
+
+
+# command lines
+
+
+@pytest.mark.parametrize(
+    ("words", "because"),
+    [
+        (["adapt"], "--source"),
+        (["adapt", "--source", "lab.csv"], "--target"),
+        (["predict", "model.safetensors"], ["predict", "DATA"]),
+        (["predict", "model.safetensors", "new.csv"], "--out"),
+        (["adapt", "lab.csv", "field.csv"], "--source"),
+        (["adopt"], ["adopt", "adapt"]),
+        (["reproduce"], "NAME"),
+        (["reproduce", "iris"], ["unknown experiment 'iris'", *EXPERIMENTS]),
+        (["reproduce", "blobs", "--seeds", "0"], "give at least one seed"),
+        (["reproduce", "blobs", "--seeds", "-3"], "give at least one seed"),
+        (["reproduce", "blobs", "--seed", "-1"], "none below 0"),
+        (["reproduce", "blobs", "--seeds", "many"], "many"),
+        (["reproduce", "blobs", "--steps", "0"], "--steps 0 must be at least 1"),
+        (["reproduce", "blobs", "--steps", "-4"], "--steps -4 must be at least 1"),
+        (["reproduce", "blobs", "--preset", "classic"], ["blobs has no option 'preset'", "steps"]),
+        (["reproduce", "moons", "--fast"], ["moons has no option 'fast'", "steps"]),
+        (["reproduce", "moons", "books", "dvd"], "moons has no option 'domains'"),
+        (["reproduce", "mnist-m", "--preset", "modern"], ["unknown preset 'modern'", "paper, classic"]),
+        (["reproduce", "amazon-reviews", "books"], "takes a source and a target"),
+        (["reproduce", "amazon-reviews", "books", "toys"], ["'toys'", "kitchen"]),
+        (["demo", "--seeds", "0"], "give at least one seed"),
+        (["demo", "--steps", "3"], "--steps"),
+        (["list", "methods"], "methods"),
+    ],
+)
+def test_a_command_that_makes_no_sense_is_explained(words, because, files, refused):
+    refused(*words, because=because)
+
+
+def test_a_mistyped_command_costs_no_earlier_results(dann_, refused, undrawn):
+    assert dann_("reproduce", "moons", "--seeds", "1", "--steps", "2", "--out", "kept")[0] == 0
+    kept = tree("kept")
+    refused("reproduce", "mnist-m", "--preset", "modern", "--out", "kept", because="unknown preset")
+    assert any(name.endswith(".safetensors") for name in kept)
+    assert tree("kept") == kept
+
+
+# model files
+
+
+@pytest.mark.parametrize(
+    ("damage", "because"),
+    [
+        (lambda p: p.write_bytes(p.read_bytes()[:-10]), "truncated"),
+        (lambda p: p.write_bytes(p.read_bytes()[:-1] + bytes([p.read_bytes()[-1] ^ 1])), "altered"),
+        (lambda p: p.write_bytes(b""), "truncated"),
+        (lambda p: p.unlink(), "there is no model file"),
+        (lambda p: runs.save_model(p, weights(p), {**runs.load_model(p)[1], "format": 99}), "newer dann"),
+        (lambda p: p.write_bytes(pickle.dumps(Bomb())), "no model file"),
+        (lambda p: torch.save(Bomb(), p), "no model file"),
+    ],
+    ids=["truncated", "altered", "empty", "missing", "newer", "pickle", "torch"],
+)
+def test_a_damaged_model_is_refused_and_nothing_written(damage, because, model, refused):
+    damage(model)
+    refused("predict", model, "new.csv", "-o", "out.csv", because=["model.safetensors", because])
+    assert EXPLODED == []
+
+
+def test_a_pickled_network_is_no_model(files, refused):
+    torch.save({"net": Bomb()}, "net.pt")
+    refused("predict", "net.pt", "new.csv", "-o", "out.csv", because="net.pt")
+    assert EXPLODED == []
+
+
+def test_rows_that_do_not_fit_the_model_leave_no_predictions(model, write, refused):
+    write("bad.csv", labels=None, change=first_row(a="tall"))
+    refused("predict", model, "bad.csv", "-o", "out.csv", because=["'tall'", "row 0, column 'a'"])
+    write("other.csv", labels=None, change=lambda rows: [{"a": 1, "z": 2} for _ in rows])
+    refused("predict", model, "other.csv", "-o", "out.csv", because=["missing ['b', 'c']", "unexpected ['z']"])
+
+
+# places that cannot be written
+
+
+def test_a_run_folder_below_a_file_is_refused(files, refused_data):
+    refused_data("lab.csv", "field.csv", "--set", "steps=2", "--out", "lab.csv/run", because="lab.csv")
+
+
+def test_a_run_folder_that_may_not_be_written_is_refused(files, refused_data, monkeypatch):
+    def forbidden(*_, dir=None, **__):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    Path("run").mkdir()
+    monkeypatch.setattr(tempfile, "mkstemp", forbidden)
+    refused_data("lab.csv", "field.csv", "--out", "run", because=["Permission denied", "run"])
+
+
+@pytest.mark.parametrize("place", ["lab.csv/rows.json", "folder"])
+def test_a_json_file_that_cannot_be_written_is_told_before_the_training(place, files, refused_data):
+    Path("folder").mkdir()
+    refused_data("lab.csv", "field.csv", "--json", place, because=place.split("/")[0])
+
+
+def test_predictions_that_cannot_be_written_leave_nothing(model, refused, monkeypatch):
+    Path("folder").mkdir()
+    refused("predict", model, "new.csv", "-o", "folder", because="folder")
+    refused("predict", model, "new.csv", "-o", "new.csv/out.csv", because="new.csv")
+    Path("out.csv").write_text("old")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    refused("predict", model, "new.csv", "-o", "out.csv", because="No space left")
+
+
+@pytest.mark.parametrize("folder", ["models", "figures", "snapshots", "trainings"])
+def test_a_folder_of_the_users_is_no_run_folder(folder, files, refused_data):
+    (Path("mine") / folder).mkdir(parents=True)
+    (Path("mine") / folder / "thesis.txt").write_text("years of work")
+    refused_data("lab.csv", "field.csv", "--out", "mine", because=[f"mine/{folder}", "give another folder"])
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', "null"])
+def test_a_foreign_study_file_is_never_overwritten(content, files, refused_data):
+    Path("mine").mkdir()
+    Path("mine/study.json").write_text(content)
+    because = ["study.json", "another folder"]
+    refused_data("lab.csv", "field.csv", "--set", "steps=2", "--out", "mine", because=because)
+
+
+# Ctrl-C
+
+
+@pytest.fixture
+def trainings(monkeypatch):
+    """Record the steps of every training, and interrupt one in the middle when told to."""
+    record = {"steps": [], "interrupt": None}
+    fit = DomainAdapter.fit
+
+    def watched(self, *args, run=None, on_step=None, **kwargs):
+        if run is None:
+            return fit(self, *args, **kwargs)
+        steps = []
+        record["steps"].append(steps)
+
+        def watch(step):
+            steps.append(step.number)
+            on_step(step)
+            if (len(record["steps"]), len(steps)) == record["interrupt"]:
+                raise KeyboardInterrupt
+
+        return fit(self, *args, run=run, on_step=watch, **kwargs)
+
+    monkeypatch.setattr(DomainAdapter, "fit", watched)
+    return record
+
+
+def without_seconds(path):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in json.loads(Path(path).read_text())["rows"]]
+
+
+def test_an_interrupted_study_goes_on_where_it_stopped_to_the_same_rows(dann_, undrawn, trainings, monkeypatch):
+    monkeypatch.setattr(dann.adapter, "CHECKPOINT_SECONDS", 0)
+    command = ("reproduce", "moons", "--seeds", "2", "--steps", "6", "--out")
+    trainings["interrupt"] = (3, 5)
+    code, _, error = dann_(*command, "run")
+    assert code == 130
+    assert "the same command goes on from there" in error
+    kept = json.loads(Path("run/study.json").read_text())
+    assert not kept["complete"]
+    assert [(r["method"], r["domain"]) for r in kept["rows"]] == [
+        ("source-only", "source"),
+        ("source-only", "target"),
+        ("dann", "source"),
+        ("dann", "target"),
+    ]
+    assert not [p for p in Path("run").rglob(".*")]
+
+    trainings.update(steps=[], interrupt=None)
+    assert dann_(*command, "run")[0] == 0
+    assert trainings["steps"] == [[4, 5], [0, 1, 2, 3, 4, 5]]
+    complete = json.loads(Path("run/study.json").read_text())
+    assert complete["complete"]
+    assert complete["rows"][:4] == kept["rows"]
+    assert not Path("run/trainings").exists()
+
+    assert dann_(*command, "whole")[0] == 0
+    assert without_seconds("run/study.json") == without_seconds("whole/study.json")
+    for path in Path("whole/models").iterdir():
+        assert same_weights(weights(path), weights(Path("run/models") / path.name))
+
+
+def test_an_interrupted_adaptation_goes_on_unless_the_data_changed(files, adapt, write, undrawn, trainings):
+    trainings["interrupt"] = (2, 2)
+    assert adapt()[0] == 130
+    trainings.update(steps=[], interrupt=None)
+    assert adapt()[0] == 0
+    assert len(trainings["steps"]) == 1
+
+    trainings.update(steps=[], interrupt=(2, 2))
+    assert adapt()[0] == 130
+    trainings.update(steps=[], interrupt=None)
+    write("lab.csv", 40)
+    assert adapt()[0] == 0
+    assert len(trainings["steps"]) == 2
+
+
+def test_an_interrupt_before_the_first_training_leaves_nothing(files, dann_, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Study, "fit", stop)
+    before = tree()
+    assert dann_("reproduce", "blobs")[0] == 130
+    assert tree() == before
+
+
+# what works
+
+
+def test_adapt_and_predict_with_named_labels(files, adapt, dann_):
+    code, out, _ = adapt("--json", "rows.json")
+    assert code == 0
+    assert "oracle" in out
+    for place in ("training.png", "features.png", "confusion.png"):
+        assert Path("runs/adapt/figures", place).stat().st_size > 1000
+        assert f"runs/adapt/figures/{place}" in out
+    assert "Model: runs/adapt/model.safetensors" in out
+
+    for model in ("runs/adapt/model.safetensors", "runs/adapt"):
+        code, out, _ = dann_("predict", model, "new.csv", "-o", "out.csv")
+        assert (code, out) == (0, "10 predictions: out.csv\n")
+    with open("out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["row"]) for row in rows] == list(range(10))
+    for row in rows:
+        p = {name: float(row[f"probability of {name}"]) for name in SPECIES}
+        assert sum(p.values()) == pytest.approx(1, abs=2e-6)
+        assert row["prediction"] == max(p, key=p.get)
+    with open("runs/adapt/target_predictions.csv") as file:
+        assert len(file.readlines()) == 1 + 24
+
+
+def test_the_json_file_has_settings_and_rows(files, adapt, undrawn):
+    assert adapt("--seed", "3", "--json", "deep/rows.json")[0] == 0
+    content = json.loads(Path("deep/rows.json").read_text())
+    assert content["name"] == "adapt"
+    assert content["settings"]["seeds"] == [3]
+    assert content["settings"]["adapter"]["steps"] == 3
+    assert content["settings"]["version"] == dann.__version__
+    assert [(r["dataset"], r["method"], r["seed"], r["domain"]) for r in content["rows"]] == [
+        ("yours", method, 3, domain) for method in ("source-only", "dann") for domain in ("source", "target")
+    ]
+    for row in content["rows"]:
+        assert {"accuracy", "loss", "ari", "seconds"} <= set(row)
+        assert 0 <= row["accuracy"] <= 1
+        assert row["loss"] > 0
+        assert row["seconds"] >= 0
+
+
+def test_columns_in_another_order_are_arranged_by_name(files, adapt, write, undrawn):
+    write("mixed.csv", 24, 3.0, change=lambda rows: [{k: r[k] for k in ("species", "c", "a", "b")} for r in rows])
+    adapt("--out", "one")
+    adapt("--out", "two", target="mixed.csv")
+    assert same_weights(weights("one/model.safetensors"), weights("two/model.safetensors"))
+    assert Path("one/target_predictions.csv").read_text() == Path("two/target_predictions.csv").read_text()
+
+
+def test_a_target_without_labels_gets_no_scores_and_the_message_says_so(files, adapt, undrawn):
+    code, out, _ = adapt("--json", "rows.json", target="new.csv")
+    assert code == 0
+    assert "The target has no labels" in out
+    assert "oracle" not in out
+    rows = json.loads(Path("rows.json").read_text())["rows"]
+    assert [("accuracy" in r, "loss" in r) for r in rows if r["domain"] == "target"] == [(False, False)] * 2
+    assert all("accuracy" in r for r in rows if r["domain"] == "source")
+
+
+def test_a_target_with_some_labels_is_judged_on_those(write, adapt, undrawn):
+    write("lab.csv", labels=("3", "7"))
+    write("field.csv", 24, labels=("3", "7", "", "7"))
+    assert adapt("--json", "rows.json")[0] == 0
+    rows = json.loads(Path("rows.json").read_text())["rows"]
+    assert [r["n"] for r in rows if r["domain"] == "target"] == [18, 18]
+    assert json.loads(Path("rows.json").read_text())["name"] == "adapt"
+
+
+def test_a_target_with_hardly_any_labels_is_no_reason_to_fail(write, adapt, undrawn):
+    write("lab.csv", 60)
+    write("field.csv", 60, labels=("cat", *[""] * 29))
+    assert adapt("--json", "rows.json")[0] == 0
+    assert [r["n"] for r in json.loads(Path("rows.json").read_text())["rows"]] == [12, 2, 12, 2]
+
+
+def test_hidden_target_labels_cannot_change_the_models(files, adapt, write, undrawn):
+    write("swapped.csv", 24, 3.0, labels=SPECIES[::-1])
+    write("none.csv", 24, 3.0, labels=None)
+    for target in ("field", "swapped", "none"):
+        assert adapt("--out", target, target=f"{target}.csv")[0] == 0
+    names = [path.name for path in Path("field/models").iterdir()]
+    assert len(names) == 2
+    for name in names:
+        for other in ("swapped", "none"):
+            assert same_weights(weights(f"field/models/{name}"), weights(f"{other}/models/{name}"))
+
+
+def test_settings_reach_the_saved_model(files, adapt, undrawn):
+    code, _, _ = adapt("--set", "method__weight=0.5", "--set", "method__hidden=(7,)", "--set", "optimizer=sgd")
+    assert code == 0
+    config = runs.load_model("runs/adapt/model.safetensors")[1]["adapter"]
+    assert config["method"] == {"name": "dann", "params": {**DANN(weight=0.5).get_params(), "hidden": [7]}}
+    assert (config["optimizer"], config["steps"]) == ("sgd", 3)
+    loaded = DomainAdapter.load("runs/adapt")
+    assert loaded.network_.parts["domain"][0].out_features == 7
+
+
+@pytest.mark.parametrize("method", ["source-only", "domain-only"])
+def test_other_methods_can_be_asked_for(method, files, adapt, undrawn):
+    assert adapt("--method", method, "--json", "rows.json")[0] == 0
+    rows = json.loads(Path("rows.json").read_text())["rows"]
+    assert {r["method"] for r in rows} == {"source-only", method}
+    assert runs.load_model("runs/adapt/model.safetensors")[1]["adapter"]["method"]["name"] == method
+
+
+def test_images_of_unsigned_bytes(images, adapt, dann_, undrawn):
+    np.savez("lab.npz", X=images.x.transpose(0, 2, 3, 1), y=images.y)
+    np.savez("field.npz", X=images.xt.transpose(0, 2, 3, 1))
+    code, _, error = adapt("--set", "backbone=small", source="lab.npz", target="field.npz", label=None)
+    assert code == 0, error
+    assert runs.load_model("runs/adapt")[1]["dtype"] == "uint8"
+    assert dann_("predict", "runs/adapt", "field.npz", "-o", "out.csv")[0] == 0
+    assert len(Path("out.csv").read_text().splitlines()) == 1 + 12
+
+
+def test_predict_leaves_a_named_label_column_out(model, dann_):
+    for words in (("field.csv", "--label", "species"), ("field.csv", "--label", "species", "--device", "cpu")):
+        assert dann_("predict", model, *words, "-o", "out.csv")[0] == 0
+    with open("out.csv", newline="") as file:
+        assert len(list(csv.reader(file))) == 1 + 24
+
+
+def test_labels_come_back_as_they_were_written(write, adapt, undrawn):
+    names = ('a "b", c', "007")
+    write("lab.csv", labels=names)
+    write("field.csv", 24, labels=None)
+    assert adapt()[0] == 0
+    with open("runs/adapt/target_predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["prediction"] for row in rows} <= set(names)
+    assert set(rows[0]) == {"row", "prediction", *(f"probability of {name}" for name in names)}
+
+
+def test_a_rare_class_is_in_training_whatever_the_seed(write, adapt, undrawn):
+    write("lab.csv", 20, change=first_row(species="yak"))
+    write("field.csv", 20)
+    for seed in range(6):
+        code, _, error = adapt("--seed", seed, "--set", "steps=1")
+        assert code == 0, error
+    assert DomainAdapter.load("runs/adapt").classes_.tolist() == ["cat", "dog", "yak"]
+
+
+def test_the_list_shows_everything_that_has_a_name(dann_):
+    code, out, _ = dann_("list")
+    assert code == 0
+    for registry in (METHODS, BACKBONES, DATASETS, EXPERIMENTS):
+        for name in registry:
+            assert any(line.split()[:1] == [name] for line in out.splitlines()), name
+
+
+def test_reproduce_prints_figures_beside_the_published_ones(dann_, undrawn):
+    code, out, _ = dann_("reproduce", "moons", "--seeds", "2", "--seed", "4", "--steps", "2", "--json", "rows.json")
+    assert code == 0
+    assert "published" in out
+    assert "Ganin et al. 2016, figure 2" in out
+    assert "Seeds: 4, 5" in out
+    content = json.loads(Path("rows.json").read_text())
+    assert content["settings"]["steps"] == 2
+    assert {row["seed"] for row in content["rows"]} == {4, 5}
+    assert content["published"] == list(EXPERIMENTS["moons"].published)
+
+
+def test_demo_runs_the_experiment_of_that_name(dann_, monkeypatch):
+    seen = []
+
+    def run(study):
+        seen.append((study.experiment.name, study.seeds, study.folder))
+        study.add(dataset="moons", method="dann", seed=0, domain="target", accuracy=1.0)
+        return study
+
+    monkeypatch.setattr(Study, "run", run)
+    assert dann_("demo")[0] == 0
+    assert seen == [("demo", [0], Path("runs/demo"))]
+
+
+def test_help_needs_no_heavy_library():
+    heavy = {"torch", "sklearn", "matplotlib", "scipy", "PIL", "numpy"}
+    code = "import sys; from dann.cli import main; code = main(sys.argv[1:]);"
+    code += f"print('CODE', code, sorted({heavy} & set(sys.modules)))"
+    for words in (["--help"], ["adapt", "--help"], ["--version"]):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
+        assert "CODE 0 []" in done.stdout
+        assert done.stderr == ""
+
+
+def test_help_explains_every_command(dann_):
+    code, out, _ = dann_("--help")
+    assert code == 0
+    assert all(name in out for name in ("adapt", "demo", "list", "predict", "reproduce"))
+    assert dann_()[1] == out
+
+
+def test_version(dann_):
+    assert dann_("--version")[:2] == (0, f"{dann.__version__}\n")
+
+
+def test_the_installed_command_gives_the_exit_code():
+    done = subprocess.run([sys.executable, "-m", "dann.cli", "predict", "no.model", "no.csv", "-o", "out.csv"],
+                          capture_output=True, text=True)  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.strip() == "error: there is no model file no.model"
+
+
+def test_a_bug_is_not_taken_for_bad_input(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Study, "run", broken)
+    with contextlib.suppress(SystemExit), pytest.raises(RuntimeError, match="a bug"):
+        main(["reproduce", "blobs"])
