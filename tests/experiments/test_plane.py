@@ -7,7 +7,8 @@ import dann.experiments.moons
 from dann import MLP, DomainAdapter, plots
 from dann.datasets import moons
 from dann.experiments import EXPERIMENTS, Study
-from dann.experiments.moons import class_probability, domain_probability, hidden_units, marked
+from dann.experiments.moons import hidden_units, marked
+from dann.experiments.plane import class_probability, domain_probability
 
 METHODS = {
     "double-moon": ["source-only", "dann"],
