@@ -18,6 +18,7 @@ class Batch(NamedTuple):
     domain: Tensor  # (n,) int64, 0 … S-1 = sources, S = target
     index: Tensor  # type: ignore[assignment]  # (n,) int64 row number inside its own domain
     n_source: int  # rows [:n_source] are source
+    target_labelled: bool = True  # False: no target label is known in the whole training
 
 
 @dataclass(frozen=True)

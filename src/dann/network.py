@@ -1,8 +1,8 @@
 """The network that every method trains: encoder → label head, and the parts that the method adds."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,15 +14,29 @@ SCALINGS = ("standard", "mean", "image", "none")
 INITIALIZATIONS = ("torch", "truncated-normal", "xavier", "he")
 
 
-class View(NamedTuple):
-    """One side of an encoded batch, source or target, as a method sees it."""
+@dataclass
+class View:
+    """One side of an encoded batch, source or target, as a method sees it.
+
+    The logits are computed when they are first asked for: a method that needs none of the target's does not pay for
+    them.
+    """
 
     x: Tensor  # (n, *input)
     y: Tensor  # (n,) class codes, -1 = unknown
     domain: Tensor  # (n,)
-    index: Tensor  # type: ignore[assignment]  # (n,) row number inside its own domain
+    index: Tensor  # (n,) row number inside its own domain
     features: Tensor  # (n, dim)
-    logits: Tensor  # (n, classes)
+    head: Callable[[Tensor], Tensor]  # features → logits
+    labelled: bool  # False: no label of this side is known
+    _logits: Tensor | None = None
+
+    @property
+    def logits(self) -> Tensor:
+        """Logits (n, classes) of the label head."""
+        if self._logits is None:  # functools.cached_property would break the graph of torch.compile
+            self._logits = self.head(self.features)
+        return self._logits
 
 
 class Normalize(nn.Module):
@@ -133,16 +147,20 @@ class Network(nn.Module):
 
     def encode(self, batch: Batch, rows: slice = slice(None)) -> View:
         """Encode some rows of a batch together."""
-        x = batch.x[rows]
-        return View(x, batch.y[rows], batch.domain[rows], batch.index[rows], *self(x))
+        return self._view(batch, rows, self.encoder(self.normalize(batch.x[rows])))
+
+    def _view(self, batch: Batch, rows: slice, features: Tensor) -> View:
+        labelled = batch.target_labelled or rows.start is None  # sources come first, and have labels
+        sides = (batch.x[rows], batch.y[rows], batch.domain[rows], batch.index[rows])
+        return View(*sides, features, self.head, labelled)
 
     def views(self, batch: Batch) -> tuple[View, View]:
         """Encode a batch and split it into its source and target sides."""
         source, target = slice(batch.n_source), slice(batch.n_source, None)
         if self.encoding == "separate":
             return self.encode(batch, source), self.encode(batch, target)
-        both = self.encode(batch)
-        return View(*(part[source] for part in both)), View(*(part[target] for part in both))
+        features = self.encoder(self.normalize(batch.x))
+        return self._view(batch, source, features[source]), self._view(batch, target, features[target])
 
     @property
     def players(self) -> tuple[str, ...]:

@@ -31,6 +31,7 @@ class ArrayStream:
         self.y = [torch.from_numpy(d.y).to(self.device) for d in domains.all]
         numbers = [torch.full((size,), k, device=self.device) for k, size in enumerate(self.sizes)]
         self.domain = torch.cat(numbers)
+        self.labelled = bool((domains.target.y >= 0).any())
         self._epochs: dict[int, tuple[int, torch.Tensor]] = {}  # last permutation of each domain: a memo, not a state
 
     def at(self, step: int) -> Batch:
@@ -38,7 +39,7 @@ class ArrayStream:
         index = [self._rows(k, step) for k in range(len(self.sizes))]
         x = torch.cat([x[i] for x, i in zip(self.x, index, strict=True)])
         y = torch.cat([y[i] for y, i in zip(self.y, index, strict=True)])
-        return Batch(x, y, self.domain, torch.cat(index), n_source=len(x) - self.sizes[-1])
+        return Batch(x, y, self.domain, torch.cat(index), len(x) - self.sizes[-1], target_labelled=self.labelled)
 
     def _rows(self, k: int, step: int) -> torch.Tensor:
         n, size = len(self.x[k]), self.sizes[k]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -29,9 +31,9 @@ def views(net, x_source, x_target):
     for k, rows in ((0, x_source), (1, x_target)):
         x = torch.tensor(rows).reshape(-1, 1)
         n = len(x)
-        features, logits = net(x)
+        features, _ = net(x)
         y = torch.full((n,), 0 if k == 0 else -1)
-        sides.append(View(x, y, torch.full((n,), k), torch.arange(n), features, logits))
+        sides.append(View(x, y, torch.full((n,), k), torch.arange(n), features, net.head, labelled=k == 0))
     return sides
 
 
@@ -98,8 +100,18 @@ def test_unlabelled_target_rows_add_nothing_to_the_label_loss():
     net = linear_net(method)
     source, target = views(net, (1.0, 3.0), (2.0,))
     alone = method.loss(net, source, target, torch.tensor(0.5))["label"]
-    other = method.loss(net, source, target._replace(logits=target.logits * -9), torch.tensor(0.5))["label"]
-    assert alone.item() == other.item()
+    others = replace(target, labelled=True, head=lambda features: net.head(features) * -9)  # still -1 in every row
+    assert alone.item() == method.loss(net, source, others, torch.tensor(0.5))["label"].item()
+
+
+def test_known_target_labels_add_their_own_mean_to_the_label_loss():
+    method = DANN(hidden=())
+    net = linear_net(method)
+    source, target = views(net, (1.0, 3.0), (2.0, -1.0))
+    known = replace(target, y=torch.tensor([1, -1]), labelled=True)
+    both = method.loss(net, source, known, torch.tensor(0.5))["label"]
+    expected = F.cross_entropy(source.logits, source.y) + F.cross_entropy(target.logits[:1], torch.tensor([1]))
+    torch.testing.assert_close(both, expected)
 
 
 @pytest.mark.parametrize("n_domains", [2, 3, 5])

@@ -55,4 +55,5 @@ class Method(BaseEstimator):
     @staticmethod
     def label_loss(source: View, target: View) -> Tensor:
         """Mean cross entropy on the source labels plus that on the target labels that the user marked as known."""
-        return cross_entropy(source.logits, source.y) + cross_entropy(target.logits, target.y)
+        loss = cross_entropy(source.logits, source.y)
+        return loss + cross_entropy(target.logits, target.y) if target.labelled else loss
