@@ -301,16 +301,15 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         net.parts.update(method.build(net))
         for player in net.players:
             if player != "encoder" or not isinstance(backbone, Custom):
-                initialize(net.parts[player] if player in net.parts else getattr(net, player), self.initialization)
+                initialize(net.module_of(player), self.initialization)
         return net
 
     def _optimizer(self, net: Network, method: Method) -> torch.optim.Optimizer:
         factors = method.learning_rates()
-        groups = []
+        by_rate: dict[float, list[nn.Parameter]] = {}  # few groups: each costs a call in every step
         for player in net.players:
-            if parameters := net.group(player):
-                lr = self.lr * factors.get(player, 1.0)
-                groups.append({"params": parameters, "lr": lr, "base_lr": lr})
+            by_rate.setdefault(self.lr * factors.get(player, 1.0), []).extend(net.group(player))
+        groups = [{"params": parameters, "lr": lr, "base_lr": lr} for lr, parameters in by_rate.items() if parameters]
         if self.optimizer == "sgd":
             return torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
         betas = (self.momentum, 0.999)

@@ -53,7 +53,8 @@ def train(
         if schedule is not None:
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * schedule(progress)
-        net.train()  # in every step: the caller may have evaluated in between
+        if not net.training:  # the caller may have evaluated in between
+            net.train()
         seen: dict[str, Tensor] = {}
         for players, terms in method.moves(net, stream.at(number), torch.tensor(progress, device=device)):
             update(net, optimizer, players, terms)

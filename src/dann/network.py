@@ -169,8 +169,11 @@ class Network(nn.Module):
 
     def group(self, player: str) -> list[nn.Parameter]:
         """Trainable parameters of one player: "encoder", "head" or the name of a part."""
-        module = self.parts[player] if player in self.parts else getattr(self, player)
-        return [p for p in module.parameters() if p.requires_grad]
+        return [p for p in self.module_of(player).parameters() if p.requires_grad]
+
+    def module_of(self, player: str) -> nn.Module:
+        """Return the module that a player names."""
+        return self.parts[player] if player in self.parts else getattr(self, player)
 
 
 def mlp(*widths: int, activation: type[nn.Module] = nn.ReLU, dropout: float = 0.0) -> nn.Sequential:

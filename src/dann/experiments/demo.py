@@ -11,6 +11,7 @@ from ..backbones import SmallNet
 from ..datasets import Task, digits, moons
 from ..methods import DANN
 from . import plane
+from .moons import ADVERSARY
 from .study import Experiment, Study
 
 MOONS_STEPS = 5000
@@ -36,11 +37,11 @@ def digits_adapter(method: Any) -> DomainAdapter:
 def run(study: Study) -> None:
     """Train the three methods on both tasks."""
     for seed in study.seeds:
-        for task, estimator, weight in (
-            (moons(seed=seed), partial(plane.adapter, steps=MOONS_STEPS), 1.0),
-            (digits(seed=seed), digits_adapter, 0.3),
+        for task, estimator, adversary in (
+            (moons(seed=seed), partial(plane.adapter, steps=MOONS_STEPS), ADVERSARY),
+            (digits(seed=seed), digits_adapter, DANN(weight=0.3)),
         ):
-            methods = {"source-only": "source-only", "dann": DANN(weight=weight), "target-only": "target-only"}
+            methods = {"source-only": "source-only", "dann": adversary, "target-only": "target-only"}
             models = {
                 name: study.fit(task, estimator(method), seed, method=name, pad=True)
                 for name, method in methods.items()

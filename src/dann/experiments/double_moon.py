@@ -28,7 +28,7 @@ def run(study: Study) -> None:
         task = double_moon(seed=seed)
         models = {
             "source-only": study.fit(task, adapter("source-only", steps), seed),
-            "dann": study.fit(task, adapter(DANN(), steps), seed, method="dann", snapshots=moments),
+            "dann": study.fit(task, adapter(DANN(weight=1.5), steps), seed, method="dann", snapshots=moments),
         }
         if seed == study.seeds[0]:
             draw(study, task, models, moments)

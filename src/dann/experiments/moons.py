@@ -31,6 +31,9 @@ PUBLISHED: tuple[dict[str, Any], ...] = (
 )
 
 
+ADVERSARY = DANN(weight=0.7, schedule="constant")  # constant λ, as in the paper's shallow Algorithm 1
+
+
 def marked(task: Task) -> np.ndarray:
     """Return four points to follow, as the paper does: the tips of both moons, on the target."""
     x, y = task.target.x, task.target.y
@@ -48,8 +51,8 @@ def run(study: Study) -> None:
     for seed in study.seeds:
         task = moons(seed=seed)
         models = {
-            name: study.fit(task, adapter(DANN(weight=weight), study.options["steps"]), seed, method=name)
-            for name, weight in (("source-only", 0.0), ("dann", 1.0))  # weight 0: the domain head only watches
+            name: study.fit(task, adapter(method, study.options["steps"]), seed, method=name)
+            for name, method in (("source-only", DANN(weight=0.0)), ("dann", ADVERSARY))  # 0: it only watches
         }
         if seed == study.seeds[0]:
             draw(study, task, models)
@@ -93,9 +96,12 @@ def hidden_units(ax: Any, model: DomainAdapter, around: np.ndarray) -> None:
     low, high = around.min(0) - 0.3, around.max(0) + 0.3
     ax.set_xlim(low[0], high[0])
     ax.set_ylim(low[1], high[1])
-    for (a, b), c in zip(weight, bias, strict=True):
-        foot = -c * np.array([a, b]) / (a * a + b * b)  # the point of the line that is nearest to the origin
-        ax.axline(foot, foot + np.array([-b, a]), color="black", lw=0.5, alpha=0.6)
+    for normal, offset in zip(weight, bias, strict=True):
+        length = np.linalg.norm(normal)
+        if length < 1e-3:
+            continue  # weight decay has switched the unit off
+        foot = -offset * normal / length**2  # the point of the line that is nearest to the origin
+        ax.axline(foot, foot + np.array([-normal[1], normal[0]]) / length, color="black", lw=0.5, alpha=0.6)
 
 
 EXPERIMENT = Experiment(
