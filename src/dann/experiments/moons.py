@@ -81,7 +81,7 @@ def draw(study: Study, task: Task, models: dict[str, DomainAdapter]) -> None:
             accuracy = study.values(task.name, name)[0]
             row[0].set_ylabel(f"{name}\ntarget accuracy {accuracy:.3f}", fontsize=11)
             for ax in row:
-                ax.legend(fontsize=6, loc="upper right")
+                ax.legend(fontsize=6, loc="best", framealpha=0.6)
         for ax, title in zip(axes[0], ("labels", "features (PCA)", "domains", "units of the first layer"), strict=True):
             ax.set_title(title)
 
