@@ -65,3 +65,12 @@ def test_distances_between_the_domains_are_shown_once(shown):
 def test_rows_without_metrics_are_left_out(shown):
     lines = shown([row(accuracy=0.5), row(method="dann candidate", reverse_risk=0.2)])
     assert not any("candidate" in line for line in lines)
+
+
+def test_a_collapsed_training_is_named_below_the_table():
+    row = {"dataset": "moons", "method": "dann", "seed": 3, "domain": "target", "accuracy": 0.5}
+    report = {"name": "moons", "published": []}
+    fine = summary({**report, "rows": [{**row, "largest_share": 0.6}]})
+    collapsed = summary({**report, "rows": [{**row, "largest_share": 1.0}]})
+    assert "Collapsed" not in str(fine.caption)
+    assert "Collapsed: moons, dann, seed 3 takes 100% of the target rows for one class." in str(collapsed.caption)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 COLUMNS = {"accuracy": "accuracy", "loss": "loss", "ari": "ARI", "pad": "PAD", "domain_accuracy": "domain acc."}
+COLLAPSED = 0.9  # of the rows in one predicted class
 BOTH = ("pad", "domain_accuracy")  # measured on source and target together: shown once
 
 
@@ -29,6 +30,10 @@ def summary(report: dict[str, Any]) -> "Table":
         notes.append("Means over seeds; accuracy with its standard deviation.")
     if any("accuracy" in r and r["domain"] == "target" for r in rows):
         notes.append("Scores on the target are oracle: they use its labels. Only target-only trains on them.")
+    for r in rows:
+        if r.get("largest_share", 0) > COLLAPSED:
+            names = f"{r['dataset']}, {r['method']}, seed {r['seed']}"
+            notes.append(f"Collapsed: {names} takes {r['largest_share']:.0%} of the {r['domain']} rows for one class.")
     sources = dict.fromkeys(p["source"] for p in published)
     if sources:
         notes.append("Published: " + "; ".join(f"\\[{i}] {name}" for i, name in enumerate(sources, 1)) + ".")
