@@ -67,7 +67,8 @@ def test_the_papers_preset_is_that_of_section_5_2_2(trained, tmp_path):
         "scaling": "mean",
     }
     assert (settings[0]["batch_size"], settings[0]["steps"], settings[0]["initialization"]) == (64, 20_000, "he")
-    assert trained["dann"].method.weight == 1
+    method = trained["dann"].method  # one domain mean over both halves: half of the sum, for encoder and head alike
+    assert (method.weight, method.lr_multiplier, method.schedule) == (0.5, 0.5, "warmup")
     assert not trained["dann"].backbone.same_padding
 
 

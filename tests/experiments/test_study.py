@@ -295,3 +295,25 @@ def test_every_experiment_is_listed_under_its_name_with_one_line(name):
         assert {"dataset", "method", "domain", "accuracy", "source"} <= set(published)
         assert 0 <= published["accuracy"] <= 1
         assert published["domain"] in ("source", "target")
+
+
+def test_restarts_keep_the_model_with_the_least_source_loss_whatever_the_target_says(tmp_path, monkeypatch):
+    task = blobs(seed=0)
+    evaluate, seen = DomainAdapter.evaluate, []
+
+    def spy(self, X, y):
+        seen.append((self.random_state, X is task.source.x))
+        return evaluate(self, X, y)
+
+    monkeypatch.setattr(DomainAdapter, "evaluate", spy)
+    study = Study(Experiment("restarts", "", run=lambda study: None), tmp_path / "run", [3])
+    model = study.fit(task, DomainAdapter("dann", steps=5), 3, restarts=3)
+    losses = {}
+    for k in range(3):
+        again = DomainAdapter("dann", steps=5, random_state=3 + 100_000 * k, device="auto")
+        again.fit(task.source.x, task.source.y, task.target.x)
+        losses[again.random_state] = evaluate(again, task.source.x, task.source.y)["loss"]
+    assert model.random_state == min(losses, key=losses.get)
+    choosing = seen[:3]
+    assert choosing == [(seed, True) for seed in losses]  # the choice looks at source training rows alone
+    assert {row["restart"] for row in study.rows} == {list(losses).index(model.random_state)}

@@ -11,7 +11,6 @@ from ..backbones import SmallNet
 from ..datasets import Task, digits, moons
 from ..methods import DANN
 from . import plane
-from .moons import ADVERSARY
 from .study import Experiment, Study
 
 MOONS_STEPS = 5000
@@ -38,7 +37,7 @@ def run(study: Study) -> None:
     """Train the three methods on both tasks."""
     for seed in study.seeds:
         for task, estimator, adversary in (
-            (moons(seed=seed), partial(plane.adapter, steps=MOONS_STEPS), ADVERSARY),
+            (moons(seed=seed), partial(plane.adapter, steps=MOONS_STEPS), plane.ADVERSARY),
             (digits(seed=seed), digits_adapter, DANN(weight=0.3)),
         ):
             methods = {"source-only": "source-only", "dann": adversary, "target-only": "target-only"}
@@ -63,7 +62,7 @@ def draw_moons(study: Study, task: Task, models: dict[str, DomainAdapter]) -> No
             plots.points(ax, task.source.x, task.source.y, label="source", size=10)
             ax.scatter(task.target.x[:, 0], task.target.x[:, 1], s=6, c="black", label="target (no labels)")
             ax.set_title(f"{name}: {100 * study.values('moons', name)[0]:.1f} % right on the target")
-        axes[0, 0].legend(fontsize=7, loc="lower left")
+        axes[0, 0].legend(fontsize=7, loc="lower right")
 
 
 def draw_digits(study: Study, task: Task, models: dict[str, DomainAdapter]) -> None:

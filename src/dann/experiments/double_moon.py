@@ -8,8 +8,7 @@ import numpy as np
 from .. import plots
 from ..adapter import DomainAdapter
 from ..datasets import double_moon
-from ..methods import DANN
-from .plane import adapter, class_probability
+from .plane import ADVERSARY, adapter, class_probability
 from .study import Experiment, Study
 
 REPOSITORY = "toy repository"
@@ -22,13 +21,13 @@ PUBLISHED: tuple[dict[str, Any], ...] = (
 
 def run(study: Study) -> None:
     """Train source-only and DANN, and show features over training and decision boundaries."""
-    steps = study.options["steps"]
+    steps, restarts = study.options["steps"], study.options["restarts"]
     moments = sorted({max(1, steps // 10), max(1, steps // 2), steps})
     for seed in study.seeds:
         task = double_moon(seed=seed)
         models = {
-            "source-only": study.fit(task, adapter("source-only", steps), seed),
-            "dann": study.fit(task, adapter(DANN(weight=1.5), steps), seed, method="dann", snapshots=moments),
+            name: study.fit(task, adapter(method, steps), seed, method=name, restarts=restarts, snapshots=moments)
+            for name, method in (("source-only", "source-only"), ("dann", ADVERSARY))
         }
         if seed == study.seeds[0]:
             draw(study, task, models, moments)
@@ -68,6 +67,6 @@ EXPERIMENT = Experiment(
     summary="two half rings, target turned by 30°: source-only and DANN",
     run=run,
     seeds=5,
-    options={"steps": 5000},
+    options={"steps": 5000, "restarts": 4},
     published=tuple({**row, "source": REPOSITORY} for row in PUBLISHED),
 )

@@ -7,7 +7,10 @@ import torch
 
 from ..adapter import DomainAdapter
 from ..backbones import MLP
+from ..methods import DANN
 from ..methods.dann import domain_logits
+
+ADVERSARY = DANN(weight=0.7, schedule="constant")  # constant λ, as in the paper's shallow Algorithm 1
 
 
 def adapter(method: Any, steps: int) -> DomainAdapter:

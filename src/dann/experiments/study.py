@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from .. import plots, runs
 from ..adapter import DomainAdapter
@@ -19,6 +20,7 @@ from ..metrics import domain_accuracy, proxy_a_distance
 
 Row = dict[str, Any]
 PARTS = ("models", "figures", "trainings", "snapshots")  # folders of a study, replaced when it is started anew
+RESTART_SEEDS = 100_000  # between the seeds of two restarts, so that they meet no other seed of a study
 PROGRESS_EVERY = 20  # steps between two moves of the progress bar
 
 
@@ -135,6 +137,7 @@ class Study:
         *,
         dataset: str = "",
         method: str = "",
+        restarts: int = 1,
         pad: bool = False,
         snapshots: Iterable[int] = (),
     ) -> DomainAdapter:
@@ -146,6 +149,9 @@ class Study:
         ----------
         dataset, method : str
             Names in the rows; default to the task's and the method's.
+        restarts : int
+            Train so many times from different initial weights and keep the model with the least loss on the source's
+            training rows: a choice without target labels.
         pad : bool
             Also measure the proxy A-distance of the features of the test rows.
         snapshots : iterable of int
@@ -153,42 +159,53 @@ class Study:
         """
         dataset, method = dataset or task.name, method or str(adapter.method)
         key = f"{dataset}-{method}-{seed}"
-        adapter.set_params(random_state=seed, device=self.device)
+        adapter.set_params(device=self.device)
         model = self.folder / "models" / f"{key}.safetensors"
         others = [r for r in self.rows if (r["dataset"], r["method"], r["seed"]) != (dataset, method, seed)]
         if len(others) < len(self.rows) and model.exists():
             return DomainAdapter.load(model, device=self.device)
         self.rows = others
         self._store(complete=False)
-        wanted = set(snapshots)
-
-        def on_step(step: Step) -> None:
-            done = step.number + 1
-            if self.on_progress is not None and (done % PROGRESS_EVERY == 0 or done == adapter.steps):
-                self.on_progress(f"{dataset} · {method} · seed {seed}", done, adapter.steps)
-            if done in wanted:
-                features = {
-                    "source": adapter.transform(task.source_test.x),
-                    "target": adapter.transform(task.target_test.x),
-                }
-                predicted = {"predicted": adapter.predict(task.target_test.x)}
-                self._keep(self._snapshot_path(key, done), {**features, **predicted})
-
         start = time.perf_counter()
-        labels = task.target.y if adapter._method().uses_target_labels else None
-        training = self.folder / "trainings" / key
-        adapter.fit(task.source.x, task.source.y, task.target.x, labels, run=training, on_step=on_step)
+        candidates = [self._train(task, adapter, (dataset, method, seed), k, set(snapshots)) for k in range(restarts)]
         seconds = time.perf_counter() - start
+        losses = [c.evaluate(task.source.x, task.source.y)["loss"] if restarts > 1 else 0.0 for c in candidates]
+        chosen = int(np.argmin(losses))
+        adapter = candidates[chosen]
         adapter.save(model)
+        if snapshots:
+            shutil.copytree(self._snapshots(key, chosen), self._snapshots(key), dirs_exist_ok=True)
         both = {"source": task.source_test, "target": task.target_test}
         more = self.domain_rows(adapter, task, pad)
         for domain, test in both.items():
             scores = adapter.evaluate(test.x, test.y) if len(test.y) else {}
             scores.pop("confusion", None)
             names = {"dataset": dataset, "method": method, "seed": seed, "domain": domain}
-            self.rows.append({**names, **scores, "seconds": round(seconds, 3), **more})
+            self.rows.append({**names, **scores, "seconds": round(seconds, 3), "restart": chosen, **more})
         self._store(complete=False)
         return adapter
+
+    def _train(
+        self, task: Task, adapter: DomainAdapter, names: tuple[str, str, int], restart: int, wanted: set[int]
+    ) -> DomainAdapter:
+        """Train a copy of the adapter, restart 0 with the seed itself, and keep the snapshots that are wanted."""
+        dataset, method, seed = names
+        key, again = f"{dataset}-{method}-{seed}", f", restart {restart}" if restart else ""
+        adapter = clone(adapter).set_params(random_state=seed + RESTART_SEEDS * restart)
+
+        def on_step(step: Step) -> None:
+            done = step.number + 1
+            if self.on_progress is not None and (done % PROGRESS_EVERY == 0 or done == adapter.steps):
+                self.on_progress(f"{dataset} · {method} · seed {seed}{again}", done, adapter.steps)
+            if done in wanted:
+                x, x_target = task.source_test.x, task.target_test.x
+                arrays = {"source": adapter.transform(x), "target": adapter.transform(x_target)}
+                arrays["predicted"] = adapter.predict(x_target)
+                self._keep(self._snapshots(key, restart) / f"{done:07d}.npz", arrays)
+
+        labels = task.target.y if adapter._method().uses_target_labels else None
+        run = self.folder / "trainings" / f"{key}-{restart}"
+        return adapter.fit(task.source.x, task.source.y, task.target.x, labels, run=run, on_step=on_step)
 
     def domain_rows(self, adapter: DomainAdapter, task: Task, pad: bool) -> dict[str, float]:
         """Measure how far the domains can be told apart, where the model or the caller has means to."""
@@ -211,8 +228,9 @@ class Study:
         """Whether a row with these entries is there already."""
         return any(all(row.get(k) == v for k, v in names.items()) for row in self.rows)
 
-    def _snapshot_path(self, key: str, step: int) -> Path:
-        return self.folder / "snapshots" / key / f"{step:07d}.npz"
+    def _snapshots(self, key: str, restart: int | None = None) -> Path:
+        """Return the folder of one training's snapshots, of the chosen one where no restart is named."""
+        return self.folder / "snapshots" / (key if restart is None else f"{key}-{restart}")
 
     def _keep(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
         import io
@@ -223,7 +241,8 @@ class Study:
 
     def snapshot(self, dataset: str, method: str, seed: int, step: int) -> dict[str, np.ndarray]:
         """Return the features of source and target test rows after a step, and the predicted target classes."""
-        with np.load(self._snapshot_path(f"{dataset}-{method}-{seed}", step), allow_pickle=False) as arrays:
+        path = self._snapshots(f"{dataset}-{method}-{seed}") / f"{step:07d}.npz"
+        with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
 
     @contextmanager

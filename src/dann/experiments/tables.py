@@ -32,8 +32,8 @@ def summary(report: dict[str, Any]) -> "Table":
         notes.append("Scores on the target are oracle: they use its labels. Only target-only trains on them.")
     for r in rows:
         if r.get("largest_share", 0) > COLLAPSED:
-            names = f"{r['dataset']}, {r['method']}, seed {r['seed']}"
-            notes.append(f"Collapsed: {names} takes {r['largest_share']:.0%} of the {r['domain']} rows for one class.")
+            who = f"{r['dataset']}, {r['method']}, seed {r['seed']}"
+            notes.append(f"Collapsed: {who} takes {r['largest_share']:.0%} of the {r['domain']} rows for one class.")
     sources = dict.fromkeys(p["source"] for p in published)
     if sources:
         notes.append("Published: " + "; ".join(f"\\[{i}] {name}" for i, name in enumerate(sources, 1)) + ".")
