@@ -112,8 +112,10 @@ def image_grid(ax: Axes, images: np.ndarray, columns: int = 8) -> None:
 
 def as_digits(ax: Axes, x: np.ndarray, labels: np.ndarray, domain: np.ndarray) -> None:
     """Draw every point as its digit, coloured by domain (0 = source, 1 = target)."""
-    ax.set_xlim(x[:, 0].min(), x[:, 0].max())
-    ax.set_ylim(x[:, 1].min(), x[:, 1].max())
+    low, high = x.min(0), x.max(0)
+    margin = 0.04 * (high - low)
+    ax.set_xlim(low[0] - margin[0], high[0] + margin[0])
+    ax.set_ylim(low[1] - margin[1], high[1] + margin[1])
     for k in range(10):
         for d, colour in enumerate((SOURCE, TARGET)):
             rows = x[(labels == k) & (domain == d)]
@@ -146,9 +148,10 @@ def bars(ax: Axes, groups: Mapping[str, Sequence[float]], published: Mapping[str
         ax.plot([], [], "k--", label="published")
     ax.plot([], [], "k.", label="one seed")
     ax.set_xticks(range(len(names)), names, fontsize=9)
-    ax.set_ylim(0, 1.05)
+    ax.set_ylim(0, 1.18)  # room for the legend
+    ax.set_yticks(np.linspace(0, 1, 6))
     ax.set_ylabel("accuracy on target test rows")
-    ax.legend(loc="lower right", fontsize=8)
+    ax.legend(loc="upper left", fontsize=8, ncols=2)
 
 
 def confusion(ax: Axes, matrix: np.ndarray, labels: Sequence[Any]) -> None:

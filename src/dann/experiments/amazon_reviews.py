@@ -189,6 +189,6 @@ EXPERIMENT = Experiment(
     summary="Amazon reviews, shallow DANN, plain net and SVM against table 1; [SOURCE TARGET] or all that is there",
     run=run,
     seeds=1,
-    options={"domains": (), "fast": False, "steps": 2000},
+    options={"domains": (), "fast": False, "steps": 1000},
     published=PUBLISHED,
 )
