@@ -49,7 +49,7 @@ def draw(study: Study, task: Any, models: dict[str, DomainAdapter], moments: lis
             plots.points(ax, task.target_test.x[:300], task.target_test.y[:300], filled=False, label="target", size=14)
             accuracy = study.values(task.name, name)[0]
             ax.set_title(f"{name}: target {accuracy:.3f}")
-        axes[0][0].legend(fontsize=7)
+        axes[0][0].legend(fontsize=7, loc="lower right")
     with study.figure("features", 2, len(moments)) as (fig, axes):
         for column, step in enumerate(moments):
             kept = study.snapshot(task.name, "dann", seed, step)

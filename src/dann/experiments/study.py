@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import clone
 
 from .. import plots, runs
 from ..adapter import DomainAdapter
 from ..datasets import Task
+from ..domains import Batch, Domains
 from ..engine import Step
 from ..metrics import domain_accuracy, proxy_a_distance
 
@@ -150,8 +152,8 @@ class Study:
         dataset, method : str
             Names in the rows; default to the task's and the method's.
         restarts : int
-            Train so many times from different initial weights and keep the model with the least loss on the source's
-            training rows: a choice without target labels.
+            Train so many times from different initial weights and keep the model with the least `objective`: a choice
+            without target labels.
         pad : bool
             Also measure the proxy A-distance of the features of the test rows.
         snapshots : iterable of int
@@ -169,8 +171,7 @@ class Study:
         start = time.perf_counter()
         candidates = [self._train(task, adapter, (dataset, method, seed), k, set(snapshots)) for k in range(restarts)]
         seconds = time.perf_counter() - start
-        losses = [c.evaluate(task.source.x, task.source.y)["loss"] if restarts > 1 else 0.0 for c in candidates]
-        chosen = int(np.argmin(losses))
+        chosen = int(np.argmin([objective(c, task) for c in candidates])) if restarts > 1 else 0
         adapter = candidates[chosen]
         adapter.save(model)
         if snapshots:
@@ -256,3 +257,18 @@ class Study:
         """Return one metric of all seeds of a method."""
         wanted = {"dataset": dataset, "method": method, "domain": domain}
         return [r[metric] for r in self.rows if all(r[k] == v for k, v in wanted.items())]
+
+
+def objective(adapter: DomainAdapter, task: Task) -> float:
+    """Return the method's objective of a fitted model over all training rows at once, without target labels."""
+    method, net = adapter._method(), adapter.network_
+    domains = Domains.from_arrays(task.source.x, task.source.y, task.target.x)
+    sizes = [len(d.x) for d in domains.all]
+    parts = [np.concatenate([getattr(d, name) for d in domains.all]) for name in ("x", "y")]
+    parts += [np.repeat(np.arange(len(sizes)), sizes), np.concatenate([np.arange(n) for n in sizes])]
+    x, y, domain, index = (torch.from_numpy(part).to(net.normalize.mean.device) for part in parts)
+    net.eval()
+    with torch.no_grad():
+        batch = Batch(x, y, domain, index, n_source=sum(sizes[:-1]), target_labelled=False)
+        _, terms = next(method.moves(net, batch, torch.tensor(1.0)))
+    return method.objective({name: float(term) for name, term in terms.items()})
