@@ -18,20 +18,21 @@ PUBLISHED: tuple[dict[str, Any], ...] = (
 )
 METHODS: dict[str, Any] = {
     "domain-only": "domain-only",
-    "source-only": DANN(weight=0.0),  # with a domain head that watches, so that domain accuracy can be told
-    "dann": DANN(hidden=()),
-    "dann-deep": DANN(hidden=(32, 32)),
+    "source-only": DANN(weight=0.0, hidden=(16, 16)),  # the domain head watches, so that domain accuracy can be told
+    "dann": DANN(weight=2.0, hidden=(16,)),
+    "dann-deep": DANN(weight=2.0, hidden=(16, 16)),
 }
 
 
 def run(study: Study) -> None:
     """Train the four methods on every seed and draw the first."""
+    steps, restarts = study.options["steps"], study.options["restarts"]
     for seed in study.seeds:
         task = blobs(seed=seed)
-        models = {
-            name: study.fit(task, adapter(method, study.options["steps"]), seed, method=name)
-            for name, method in METHODS.items()
-        }
+        models = {}
+        for name, method in METHODS.items():
+            estimator = adapter(method, steps).set_params(batch_size=32, lr=0.013, lr_schedule="annealing")
+            models[name] = study.fit(task, estimator, seed, method=name, restarts=restarts)
         if seed == study.seeds[0]:
             draw(study, task, models)
 
@@ -63,6 +64,6 @@ EXPERIMENT = Experiment(
     summary="four blobs: domain-only, label-only, DANN with a shallow and a deeper domain head",
     run=run,
     seeds=5,
-    options={"steps": 2000},
+    options={"steps": 4000, "restarts": 4},
     published=PUBLISHED,
 )
