@@ -4,12 +4,16 @@ import contextlib
 import csv
 import re
 import shlex
+import textwrap
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dann import DomainAdapter, Method
 from dann.cli import app, main
+from dann.datasets import blobs
 from dann.experiments import EXPERIMENTS, Study
 
 ROOT = Path(__file__).parent.parent
@@ -131,3 +135,13 @@ def test_commands_of_the_pages_exist(page):
             assert app[first] is not None
             continue
         pytest.fail(f"{page.name} shows dann {first}")
+
+
+def test_the_example_method_of_the_contributors_page_trains():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^ *```python\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
+    names = {"dataclass": dataclass, "Method": Method}
+    exec(textwrap.dedent(block), names)
+    task = blobs(seed=0)
+    adapter = DomainAdapter(names["Mine"](), steps=2).fit(task.source.x, task.source.y, task.target.x)
+    assert set(adapter.history_[-1]) == {"step", "label", "gap"}
