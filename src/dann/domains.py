@@ -110,8 +110,6 @@ class Domains:
         else:
             x_target = as_inputs(arrange(X_target, columns, "the target"), "the target")
         match_inputs(x_target, x.shape[1:], x.dtype, "the target")
-        if x_target.dtype != x.dtype:
-            x, x_target = x.astype(np.float32), x_target.astype(np.float32)
 
         in_source = np.concatenate(list(parts.values()))
         classes = np.unique(labels[in_source])
