@@ -145,6 +145,8 @@ def test_a_training_that_diverges_says_where_and_what_to_lower(log_every, arrays
         ({"log_every": 0}, "log_every=0 must be"),
         ({"lr": 0.0}, "lr=0.0 must be a number above 0"),
         ({"lr": float("nan")}, "lr=nan must be"),
+        ({"averaging": 1.0}, r"averaging=1.0 must lie in \[0, 1\)"),
+        ({"averaging": float("nan")}, "averaging=nan must lie"),
         ({"optimizer": "adamw"}, "unknown optimizer 'adamw'; choose one of: adam, sgd"),
         ({"lr_schedule": "triangle"}, "unknown lr_schedule 'triangle'; choose one of: constant, annealing"),
         ({"scaling": "max"}, "unknown scaling 'max'; choose one of: standard"),
@@ -225,6 +227,31 @@ def test_metadata_routing_reaches_fit_through_a_pipeline_and_a_search(pooled, fo
         search = GridSearchCV(make_pipeline(StandardScaler(), model), {"domainadapter__steps": [1, 2]}, cv=folds)
         search.fit(x, y, sample_domain=marks)
     assert search.best_estimator_[-1].n_domains_ == 2
+
+
+# averaged weights
+
+
+def weights(model):
+    return torch.cat([p.detach().flatten() for p in model.network_.parameters()]).double().numpy()
+
+
+def test_the_trained_model_is_the_average_of_the_weights_on_the_way(arrays):
+    def fit(**settings):
+        kept = []
+        model = adapter(**{"steps": 12, "lr": 0.05, **settings})
+        model.fit(arrays.x, arrays.y, arrays.xt, on_step=lambda _: kept.append(weights(model)))
+        return model, kept
+
+    averaged, kept = fit(averaging=0.5)
+    last, _ = fit()
+    np.testing.assert_array_equal(kept[-1], weights(last))  # averaging leaves the training alone
+    expected = weights(fit(lr=1e-30)[0])  # the initial weights
+    for n, current in enumerate(kept, 1):
+        decay = min(0.5, n / (n + 9))
+        expected = decay * expected + (1 - decay) * current
+    np.testing.assert_allclose(weights(averaged), expected, atol=1e-6)
+    assert np.abs(weights(averaged) - kept[-1]).max() > 0.01
 
 
 # runs

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from . import runs
 from .backbones import BACKBONES, Backbone, Custom, feature_width
 from .domains import Domains, arrange, as_inputs, as_labels, encode, match_inputs
-from .engine import Step, train
+from .engine import Step, WeightAverage, train
 from .functional import annealing
 from .methods import METHODS, Method
 from .methods.dann import domain_logits
@@ -61,6 +61,10 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
     weight_decay : float
     lr_schedule : {"constant", "annealing", "cosine"}
         Over the progress p: "annealing" is the paper's lr / (1 + 10 p)^0.75, "cosine" is lr (1 + cos πp) / 2.
+    averaging : float
+        Decay, 0 … 1, of an exponential moving average of the weights over the steps, which is the trained model: it
+        smooths the swings of the adversarial game. 0 keeps the weights of the last step; .998 in Shu et al., A DIRT-T
+        Approach to Unsupervised Domain Adaptation, ICLR 2018.
     scaling : {"standard", "mean", "image", "none"}
         Preprocessing, measured on the training rows of all domains and kept with the model; see `Normalize.fit`.
     encoding : {"joint", "separate"}
@@ -98,6 +102,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
         lr_schedule: str = "constant",
+        averaging: float = 0.0,
         scaling: str = "standard",
         encoding: str = "joint",
         initialization: str = "torch",
@@ -114,6 +119,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         self.momentum = momentum
         self.weight_decay = weight_decay
         self.lr_schedule = lr_schedule
+        self.averaging = averaging
         self.scaling = scaling
         self.encoding = encoding
         self.initialization = initialization
@@ -199,6 +205,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         on_step: Callable[[Step], None] | None,
     ) -> None:
         optimizer, device = self._optimizer(net, method), stream.device
+        average = WeightAverage(net, self.averaging) if self.averaging else None
         start, checkpoint, mark = 0, None, ""
         if run is not None:
             checkpoint = Path(run) / "checkpoint.pt"
@@ -215,6 +222,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
                     )
                 net.load_state_dict(state["network"])
                 optimizer.load_state_dict(state["optimizer"])
+                if average is not None:
+                    average.restore(state["average"])
                 restore_random_state(device, state["rng"])
                 start, self.history_ = state["step"], state["history"]
             runs.write_json(Path(run) / "config.json", config)
@@ -222,6 +231,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         last = time.monotonic()
         for step in train(net, method, stream, optimizer, self.steps, start, LR_SCHEDULES[self.lr_schedule]):
             done = step.number + 1
+            if average is not None:
+                average.update(done)
             if step.number % self.log_every == 0 or done == self.steps:
                 self._log(step)
             if on_step is not None:
@@ -229,9 +240,12 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             if checkpoint is not None and (done == self.steps or time.monotonic() - last > CHECKPOINT_SECONDS):
                 state = {"fingerprint": mark, "step": done, "history": self.history_, "rng": random_state(device)}
                 state |= {"network": net.state_dict(), "optimizer": optimizer.state_dict()}
+                state["average"] = [] if average is None else average.values
                 runs.save_checkpoint(checkpoint, state)
                 runs.write_json(checkpoint.with_name("history.json"), self.history_)
                 last = time.monotonic()
+        if average is not None:
+            average.copy_to_network()
 
     def _log(self, step: Step) -> None:
         entry = {name: float(term) for name, term in step.terms.items()}
@@ -254,6 +268,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
                 raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
         if not self.lr > 0:
             raise ValueError(f"lr={self.lr!r} must be a number above 0")
+        if not 0 <= self.averaging < 1:
+            raise ValueError(f"averaging={self.averaging!r} must lie in [0, 1): 0 is none, .998 a usual decay")
 
     def _method(self) -> Method:
         if isinstance(self.method, str):

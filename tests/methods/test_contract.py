@@ -136,11 +136,11 @@ def test_a_single_objective_compiles_once_as_one_graph_whatever_the_progress(nam
 # runs
 
 
-@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize(("optimizer", "averaging"), [("adam", 0.0), ("sgd", 0.9)])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_resumed_run_ends_at_the_same_bits(name, optimizer, arrays, tmp_path, monkeypatch):
+def test_a_resumed_run_ends_at_the_same_bits(name, optimizer, averaging, arrays, tmp_path, monkeypatch):
     monkeypatch.setattr(dann.adapter, "CHECKPOINT_SECONDS", 0.0)
-    settings = {"optimizer": optimizer, "lr_schedule": "annealing", "lr": 0.01}
+    settings = {"optimizer": optimizer, "lr_schedule": "annealing", "lr": 0.01, "averaging": averaging}
 
     def interrupt(step):
         if step.number == 3:
