@@ -120,5 +120,6 @@ def domain_loss(logits: Tensor, domain: Tensor, smoothing: float = 0.0) -> Tenso
         Label smoothing, 0 … 1.
     """
     per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing)
-    member = F.one_hot(domain, logits.shape[1]).to(per_row.dtype)
+    numbers = torch.arange(logits.shape[1], device=domain.device)
+    member = (domain[:, None] == numbers).to(per_row.dtype)  # one_hot would read the largest number: a host sync
     return ((per_row @ member) / member.sum(0).clamp(min=1)).sum()

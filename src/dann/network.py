@@ -61,7 +61,7 @@ class Normalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise rows (n, *input)."""
-        x = (x.to(self.mean.dtype) - self.mean) / self.scale
+        x = (x - self.mean).div_(self.scale)  # unsigned bytes are promoted
         if self.per_image:
             x = nn.functional.layer_norm(x, x.shape[1:], eps=1e-6)  # a deviation of 1e-3 of the range is noise
         return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
@@ -159,8 +159,9 @@ class Network(nn.Module):
         source, target = slice(batch.n_source), slice(batch.n_source, None)
         if self.encoding == "separate":
             return self.encode(batch, source), self.encode(batch, target)
-        features = self.encoder(self.normalize(batch.x))
-        return self._view(batch, source, features[source]), self._view(batch, target, features[target])
+        # one split, whose backward joins the halves; two slices would each fill and add a whole gradient
+        sides = self.encoder(self.normalize(batch.x)).tensor_split((batch.n_source,))
+        return self._view(batch, source, sides[0]), self._view(batch, target, sides[1])
 
     @property
     def players(self) -> tuple[str, ...]:
