@@ -71,6 +71,9 @@ def test_a_collapsed_training_is_named_below_the_table():
     row = {"dataset": "moons", "method": "dann", "seed": 3, "domain": "target", "accuracy": 0.5}
     report = {"name": "moons", "published": []}
     fine = summary({**report, "rows": [{**row, "largest_share": 0.6}]})
-    collapsed = summary({**report, "rows": [{**row, "largest_share": 1.0}]})
+    seeds = [{**row, "seed": seed, "largest_share": share} for seed, share in ((3, 1.0), (4, 0.5), (5, 0.95))]
+    collapsed = summary({**report, "rows": seeds})
     assert "Collapsed" not in str(fine.caption)
-    assert "Collapsed: moons, dann, seed 3 takes 100% of the target rows for one class." in str(collapsed.caption)
+    assert "Collapsed: moons, dann, target rows: more than 90% taken for one class with seed 3, 5." in str(
+        collapsed.caption
+    )

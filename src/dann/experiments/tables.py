@@ -30,10 +30,12 @@ def summary(report: dict[str, Any]) -> "Table":
         notes.append("Means over seeds; accuracy with its standard deviation.")
     if any("accuracy" in r and r["domain"] == "target" for r in rows):
         notes.append("Scores on the target are oracle: they use its labels. Only target-only trains on them.")
+    collapsed: dict[str, list[str]] = {}
     for r in rows:
         if r.get("largest_share", 0) > COLLAPSED:
-            who = f"{r['dataset']}, {r['method']}, seed {r['seed']}"
-            notes.append(f"Collapsed: {who} takes {r['largest_share']:.0%} of the {r['domain']} rows for one class.")
+            collapsed.setdefault(f"{r['dataset']}, {r['method']}, {r['domain']} rows", []).append(str(r["seed"]))
+    for which, seeds in collapsed.items():
+        notes.append(f"Collapsed: {which}: more than {COLLAPSED:.0%} taken for one class with seed {', '.join(seeds)}.")
     sources = dict.fromkeys(p["source"] for p in published)
     if sources:
         notes.append("Published: " + "; ".join(f"\\[{i}] {name}" for i, name in enumerate(sources, 1)) + ".")
