@@ -67,6 +67,7 @@ def test_the_papers_preset_is_that_of_section_5_2_2(trained, tmp_path):
         "scaling": "mean",
     }
     assert (settings[0]["batch_size"], settings[0]["steps"], settings[0]["initialization"]) == (64, 20_000, "he")
+    assert (settings[0]["weight_decay"], settings[0]["averaging"]) == (1e-3, 0.998)
     method = trained["dann"].method  # one domain mean over both halves: half of the sum, for encoder and head alike
     assert (method.weight, method.lr_multiplier, method.schedule) == (0.5, 0.5, "warmup")
     assert not trained["dann"].backbone.same_padding
@@ -76,6 +77,7 @@ def test_the_classic_preset_is_that_of_the_notebooks(trained, tmp_path):
     study(tmp_path, preset="classic").run()
     adapter = trained["dann"]
     assert (adapter.batch_size, adapter.steps, adapter.initialization) == (32, 8_600, "truncated-normal")
+    assert (adapter.weight_decay, adapter.averaging) == (0, 0)
     assert adapter.backbone.same_padding
 
 
