@@ -1,8 +1,8 @@
 """Cost of a training step of `dann reproduce mnist-m` against a plain hand-written PyTorch loop.
 
 Both do the same work on the same kind of data: the paper's network, 64 + 64 rows from resident uint8 tensors, mean
-subtraction, DANN's losses, SGD with momentum, both schedules. Blocks of steps are interleaved in one process, because
-the speed of a machine drifts.
+subtraction, DANN's losses, SGD with momentum and weight decay, both schedules, averaged weights. Blocks of steps are
+interleaved in one process, because the speed of a machine drifts.
 
     python benchmarks/step.py [--blocks 20] [--steps 10] [--threads 1]
 """
@@ -16,9 +16,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dann.domains import Domains
-from dann.engine import train
+from dann.engine import WeightAverage, train
 from dann.experiments.mnist_m import PRESETS, adapter
 from dann.functional import annealing, warmup
 from dann.methods import DANN
@@ -42,7 +43,8 @@ def plain_loop(source, labels, target):
     head = nn.Sequential(nn.Linear(768, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
     domain_head = nn.Sequential(nn.Linear(768, 100), nn.ReLU(), nn.Linear(100, 1))
     net = nn.ModuleList([encoder, head, domain_head]).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-3)
+    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     x_s, y_s, x_t = torch.from_numpy(source), torch.from_numpy(labels), torch.from_numpy(target)
     mean = (x_s.float().mean((0, 2, 3)) + x_t.float().mean((0, 2, 3)))[:, None, None] / 2
     for step in range(TOTAL):
@@ -59,11 +61,12 @@ def plain_loop(source, labels, target):
         optimizer.zero_grad()
         (label_loss + domain_loss).backward()
         optimizer.step()
+        average.update_parameters(net)
         yield
 
 
 def our_loop(source, labels, target):
-    """Return the engine's loop, set up as the experiment sets it up."""
+    """Yield after every step of the engine's loop, set up as the experiment sets it up."""
     estimator = adapter(DANN(), {**PRESETS["paper"], "steps": TOTAL})
     domains = Domains.from_arrays(source, labels, target)
     estimator.classes_, estimator.shape_, estimator.n_domains_ = domains.classes, domains.shape, 2
@@ -71,7 +74,10 @@ def our_loop(source, labels, target):
     net = estimator._build(Normalize.fit([d.x for d in domains.all], "mean"), method)
     net.to(memory_format=torch.channels_last)
     optimizer = estimator._optimizer(net, method)
-    return train(net, method, ArrayStream(domains, HALF, seed=0), optimizer, TOTAL, schedule=annealing)
+    average = WeightAverage(net, estimator.averaging)
+    for step in train(net, method, ArrayStream(domains, HALF, seed=0), optimizer, TOTAL, schedule=annealing):
+        average.update(step.number + 1)
+        yield
 
 
 def main():
@@ -82,7 +88,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     (source, labels), (target, _) = images(0), images(1)
-    loops = {"plain": plain_loop(source, labels, target), "dann": iter(our_loop(source, labels, target))}
+    loops = {"plain": plain_loop(source, labels, target), "dann": our_loop(source, labels, target)}
     times = {name: [] for name in loops}
     for block in range(args.blocks + 1):
         for name, loop in loops.items():

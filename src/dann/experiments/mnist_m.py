@@ -21,7 +21,7 @@ PUBLISHED: tuple[dict[str, Any], ...] = tuple(
     for method, accuracy in figures.items()
 )
 PRESETS: dict[str, dict[str, Any]] = {
-    # what the paper does not tell (initialisation, padding, weight decay) was found by trial, as docs/experiments.md says
+    # what the paper does not tell (initialisation, padding, weight decay) was found by trial: docs/experiments.md
     "paper": {
         "batch_size": 64,
         "steps": 20_000,
