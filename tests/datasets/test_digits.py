@@ -36,7 +36,7 @@ def numbers(monkeypatch):
     monkeypatch.setattr(module, "enlarged", numbered)
     monkeypatch.setattr(module, "shifted", lambda images, rng: images.copy())
     monkeypatch.setattr(module, "sample_photos", lambda: [np.zeros((40, 100, 3), np.uint8)])
-    task = digits(n=1500, n_test_patches=2)
+    task = digits(n=1800, n_test_patches=2)
     found = {}
     for name in PARTS:
         x = getattr(task, name).x[:, 0].astype(int)
@@ -48,7 +48,7 @@ def numbers(monkeypatch):
 def test_no_digit_is_in_two_of_source_target_and_test(numbers):
     _, found = numbers
     source, target, test = (set(found[name].tolist()) for name in ("source", "target", "source_test"))
-    assert (len(source), len(target), len(test)) == (800, 600, 397)
+    assert (len(source), len(target), len(test)) == (500, 900, 397)
     assert source | target | test == set(range(1797))
 
 
@@ -67,9 +67,9 @@ def test_labels_are_those_of_the_digits(numbers):
 
 def test_every_digit_comes_once_before_any_comes_twice(numbers):
     _, found = numbers
-    assert len(set(found["source"][:800].tolist())) == 800
-    assert len(set(found["target"][:600].tolist())) == 600
-    assert len(set(found["target"][600:1200].tolist())) == 600
+    assert len(set(found["source"][:500].tolist())) == 500
+    assert len(set(found["target"][:900].tolist())) == 900
+    assert len(set(found["target"][900:1800].tolist())) == 900
 
 
 def test_training_and_test_patches_come_from_different_columns_of_the_photos(monkeypatch):

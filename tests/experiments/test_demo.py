@@ -18,7 +18,7 @@ def short(monkeypatch):
         return fit(self, task, adapter.set_params(steps=2), *args, **kwargs)
 
     monkeypatch.setattr(Study, "fit", two_steps)
-    monkeypatch.setattr(demo, "digits", lambda seed: digits(n=64, n_test_patches=1, seed=seed))
+    monkeypatch.setattr(demo, "digits", lambda seed: digits(n=100, n_test_patches=1, seed=seed))
 
 
 def test_both_tasks_are_trained_with_three_methods_and_drawn(short, tmp_path):

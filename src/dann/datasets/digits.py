@@ -6,14 +6,14 @@ from .mnist_m import blend
 from .task import Labelled, Task
 
 SIZE = 16  # pixels a side; scikit-learn's digits have 8
-N_SOURCE, N_TARGET = 800, 600  # different digits in each part; the remaining 397 are for tests
+N_SOURCE, N_TARGET = 500, 900  # different digits in each part; the remaining 397 are for tests
 TRAINING_WIDTH = 0.6  # training patches come from this part of every photo, test patches from the rest
 
 
 def digits(*, n: int = 8000, n_test_patches: int = 3, seed: int = 0) -> Task:
     """Handwritten digits to other digits on photographs: MNIST to MNIST-M in small, without a download.
 
-    Source: 800 of scikit-learn's digits at 16×16 pixels, grey, half of them inverted. Target: ``|digit - patch|`` per
+    Source: 500 of scikit-learn's digits at 16×16 pixels, grey, half of them inverted. Target: ``|digit - patch|`` per
     pixel and channel, of other digits and of patches of three colour photos that ship with scikit-learn and matplotlib.
     Training images repeat their digits with shifts of at most one pixel and fresh patches. Test images have digits
     that no training image has, and patches of the right 40 % of the photos, where training takes the left 60 %.

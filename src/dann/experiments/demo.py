@@ -23,12 +23,14 @@ def digits_adapter(method: Any) -> DomainAdapter:
     """
     return DomainAdapter(
         method,
-        SmallNet(),
+        SmallNet(groups=16),
         steps=1000,
         batch_size=32,
         lr=2e-3,
         momentum=0.5,
+        weight_decay=1e-3,
         lr_schedule="cosine",
+        averaging=0.99,
         scaling="image",
     )
 
