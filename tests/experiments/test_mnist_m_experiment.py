@@ -8,20 +8,26 @@ from dann.experiments import EXPERIMENTS, Study
 
 
 @pytest.fixture(autouse=True)
-def task(monkeypatch):
-    """Forty random images a domain in place of MNIST and MNIST-M."""
+def binarised(monkeypatch):
+    """Forty random images a domain in place of MNIST and MNIST-M; the list says which kind was asked for."""
     rng = np.random.default_rng(0)
 
     def part(n):
         return Labelled(rng.integers(256, size=(n, 3, 28, 28), dtype=np.uint8), np.arange(n) % 10)
 
     task = Task("mnist-m", part(40), part(40), part(20), part(20))
-    monkeypatch.setattr(experiment, "mnist_m", lambda seed: task)
-    return task
+    binarised = []
+
+    def load(seed, binarise):
+        binarised.append(binarise)
+        return task
+
+    monkeypatch.setattr(experiment, "mnist_m", load)
+    return binarised
 
 
 @pytest.fixture
-def trained(monkeypatch, task):
+def trained(monkeypatch):
     """The adapters that a study was asked to train; none is."""
     asked = {}
 
@@ -51,8 +57,9 @@ def test_the_three_methods_leave_rows_and_figures(tmp_path):
             assert image.width > 200
 
 
-def test_the_papers_preset_is_that_of_section_5_2_2(trained, tmp_path):
+def test_the_papers_preset_is_that_of_section_5_2_2(trained, binarised, tmp_path):
     study(tmp_path).run()
+    assert binarised == [False]
     assert list(trained) == ["source-only", "dann", "target-only"]
     settings = [
         {k: v for k, v in adapter.get_params(deep=False).items() if k not in ("method", "backbone")}
@@ -73,8 +80,9 @@ def test_the_papers_preset_is_that_of_section_5_2_2(trained, tmp_path):
     assert not trained["dann"].backbone.same_padding
 
 
-def test_the_classic_preset_is_that_of_the_notebooks(trained, tmp_path):
+def test_the_classic_preset_is_that_of_the_notebooks(trained, binarised, tmp_path):
     study(tmp_path, preset="classic").run()
+    assert binarised == [True]
     adapter = trained["dann"]
     assert (adapter.batch_size, adapter.steps, adapter.initialization) == (32, 8_600, "truncated-normal")
     assert (adapter.weight_decay, adapter.averaging) == (0, 0)

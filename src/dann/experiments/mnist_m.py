@@ -71,7 +71,8 @@ def run(study: Study) -> None:
         raise ValueError(f"unknown preset {study.options['preset']!r}; choose one of: {', '.join(PRESETS)}")
     preset = dict(PRESETS[study.options["preset"]])
     preset["steps"] = study.options["steps"] or preset["steps"]
-    task = mnist_m(seed=0, binarise=preset["binarise"])  # one data set, as in the papers; the seeds are those of the training
+    # one data set, as in the papers; the seeds are those of the training
+    task = mnist_m(seed=0, binarise=preset["binarise"])
     for seed in study.seeds:
         methods = {"source-only": "source-only", "dann": ADVERSARY, "target-only": "target-only"}
         models = {
