@@ -3,6 +3,7 @@ import struct
 import zipfile
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import dann.readers.table as table_module
@@ -34,6 +35,14 @@ def arrays_file(tmp_path):
 
 
 # CSV
+
+
+def test_row_numbers_as_pandas_writes_them_are_no_feature(tmp_path):
+    pd.DataFrame({"a": [1.5, 2.5], "label": ["x", "y"]}, index=[7, 8]).to_csv(tmp_path / "rows.csv")
+    table = read_table(tmp_path / "rows.csv")
+    assert table.columns == ["a"]
+    assert table.x.tolist() == [["1.5"], ["2.5"]]
+    assert table.y.tolist() == ["x", "y"]
 
 
 def test_a_csv_file_gives_features_names_and_labels(text):
@@ -94,6 +103,7 @@ def test_an_empty_cell_is_a_missing_value_that_the_door_reports(text):
         ("", "is empty; expected a header line"),
         ("\n\n", "is empty; expected a header line"),
         ("a,b,a\n1,2,3\n", "two columns named 'a'"),
+        ("a,,label\n1,2,3\n", "a column without a name behind 'a'; name it"),
         ("a,b\n1,2\n\n3\n", "line 4: 1 cells where the header has 2"),
         ('a,b\n"1\n2",2\n3,4,5\n', "line 4: 3 cells where the header has 2"),
         ("label\n1\n2\n", "no feature columns beside the label 'label'"),

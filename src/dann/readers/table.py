@@ -65,8 +65,9 @@ def read_table(path: str | os.PathLike[str], label: str | None = None, *, needs_
     Parameters
     ----------
     path : path
-        ``.csv`` with a header line; ``.npz`` with the features under ``X`` and the labels beside them; ``.npy`` with a
-        structured array, or with a plain one, whose label column is given by its number.
+        ``.csv`` with a header line, whose first column is left out where it has no name, as pandas writes row numbers;
+        ``.npz`` with the features under ``X`` and the labels beside them; ``.npy`` with a structured array, or with a
+        plain one, whose label column is given by its number.
     label : str, optional
         Name of the label column or array. Default: "label" or "y", whichever there is.
     needs_label : bool
@@ -110,6 +111,10 @@ def read_csv(path: Path, label: str | None) -> Table:
         if len(line) != len(header):
             raise ValueError(f"{path}, line {number}: {len(line)} cells where the header has {len(header)}")
     cells = np.array([line for _, line in lines[1:]], dtype=object).reshape(-1, len(header))
+    if not header[0]:
+        header, cells = header[1:], cells[:, 1:]
+    if "" in header:
+        raise ValueError(f"{path} has a column without a name behind {header[header.index('') - 1]!r}; name it")
     return with_label(path, header, cells, label)
 
 
