@@ -64,7 +64,6 @@ def draw(study: Study, task: Task, models: dict[str, DomainAdapter]) -> None:
             scores = [f"domain {row['domain_accuracy']:.2f}"]
             if name != "domain-only":
                 scores.insert(0, f"target {row['accuracy']:.2f}")
-            column[1].set_aspect("equal", adjustable="datalim")
             column[0].set_title(f"{name}\n{', '.join(scores)}", fontsize=10)
         axes[0, 0].set_ylabel("inputs")
         axes[1, 0].set_ylabel("features (PCA)")
