@@ -20,9 +20,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from dann.domains import Domains
 from dann.engine import WeightAverage, train
-from dann.experiments.mnist_m import PRESETS, adapter
+from dann.experiments.mnist_m import ADVERSARY, PRESETS, adapter
 from dann.functional import annealing, warmup
-from dann.methods import DANN
 from dann.network import Normalize
 from dann.streams import ArrayStream
 
@@ -43,19 +42,21 @@ def plain_loop(source, labels, target):
     head = nn.Sequential(nn.Linear(768, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
     domain_head = nn.Sequential(nn.Linear(768, 100), nn.ReLU(), nn.Linear(100, 1))
     net = nn.ModuleList([encoder, head, domain_head]).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=1e-3)
+    groups = [{"params": [*encoder.parameters(), *head.parameters()], "base_lr": 0.01}]
+    groups.append({"params": domain_head.parameters(), "base_lr": 0.005})
+    optimizer = torch.optim.SGD(groups, lr=0.01, momentum=0.9, weight_decay=1e-3)
     average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.998))
     x_s, y_s, x_t = torch.from_numpy(source), torch.from_numpy(labels), torch.from_numpy(target)
     mean = (x_s.float().mean((0, 2, 3)) + x_t.float().mean((0, 2, 3)))[:, None, None] / 2
     for step in range(TOTAL):
         progress = step / TOTAL
         for group in optimizer.param_groups:
-            group["lr"] = 0.01 * annealing(progress)
+            group["lr"] = group["base_lr"] * annealing(progress)
         i, j = torch.randint(ROWS, (HALF,)), torch.randint(ROWS, (HALF,))
         x = ((torch.cat([x_s[i], x_t[j]]).float() - mean) / 255).contiguous(memory_format=torch.channels_last)
         features = encoder(x)
         label_loss = F.cross_entropy(head(features[:HALF]), y_s[i])
-        strength = warmup(progress)
+        strength = 0.5 * warmup(progress)
         domain = domain_head(features.detach() - strength * (features - features.detach())).squeeze(1)
         domain_loss = F.softplus(domain[:HALF]).mean() + F.softplus(-domain[HALF:]).mean()
         optimizer.zero_grad()
@@ -67,10 +68,10 @@ def plain_loop(source, labels, target):
 
 def our_loop(source, labels, target):
     """Yield after every step of the engine's loop, set up as the experiment sets it up."""
-    estimator = adapter(DANN(), {**PRESETS["paper"], "steps": TOTAL})
+    estimator = adapter(ADVERSARY, {**PRESETS["paper"], "steps": TOTAL})
     domains = Domains.from_arrays(source, labels, target)
     estimator.classes_, estimator.shape_, estimator.n_domains_ = domains.classes, domains.shape, 2
-    method = DANN()
+    method = ADVERSARY
     net = estimator._build(Normalize.fit([d.x for d in domains.all], "mean"), method)
     net.to(memory_format=torch.channels_last)
     optimizer = estimator._optimizer(net, method)

@@ -121,5 +121,5 @@ def domain_loss(logits: Tensor, domain: Tensor, smoothing: float = 0.0) -> Tenso
     """
     per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing)
     numbers = torch.arange(logits.shape[1], device=domain.device)
-    member = (domain[:, None] == numbers).to(per_row.dtype)  # one_hot would read the largest number: a host sync
+    member = (domain[:, None] == numbers).to(per_row.dtype)  # one_hot would read and check the numbers
     return ((per_row @ member) / member.sum(0).clamp(min=1)).sum()

@@ -61,7 +61,7 @@ class Normalize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise rows (n, *input)."""
-        x = (x - self.mean).div_(self.scale)  # unsigned bytes are promoted
+        x = (x.to(self.mean.dtype) - self.mean).div_(self.scale)
         if self.per_image:
             x = nn.functional.layer_norm(x, x.shape[1:], eps=1e-6)  # a deviation of 1e-3 of the range is noise
         return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x

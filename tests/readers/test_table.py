@@ -103,6 +103,7 @@ def test_an_empty_cell_is_a_missing_value_that_the_door_reports(text):
         ("", "is empty; expected a header line"),
         ("\n\n", "is empty; expected a header line"),
         ("a,b,a\n1,2,3\n", "two columns named 'a'"),
+        (" \n1\n", "has no feature columns"),
         ("a,,label\n1,2,3\n", "a column without a name behind 'a'; name it"),
         ("a,b\n1,2\n\n3\n", "line 4: 1 cells where the header has 2"),
         ('a,b\n"1\n2",2\n3,4,5\n', "line 4: 3 cells where the header has 2"),

@@ -10,7 +10,7 @@ from ..adapter import DomainAdapter
 from ..backbones import MLP
 from ..datasets import Task, blobs
 from ..methods import DANN
-from .plane import adapter, class_probability
+from .plane import class_probability
 from .study import Experiment, Study
 
 PUBLISHED: tuple[dict[str, Any], ...] = (
@@ -31,9 +31,15 @@ def estimator(method: Any, steps: int) -> DomainAdapter:
     Two features leave the domain head little to overfit, and without momentum the game settles: docs/experiments.md
     says what was tried.
     """
-    two_features = MLP(hidden=(64, 2), activation="tanh", domain_hidden=(16,))
-    return adapter(method, steps).set_params(
-        backbone=two_features, batch_size=32, lr=0.003, momentum=0.0, weight_decay=2e-3
+    return DomainAdapter(
+        method,
+        MLP(hidden=(64, 2), activation="tanh", domain_hidden=(16,)),
+        steps=steps,
+        batch_size=32,
+        lr=0.003,
+        momentum=0.0,
+        weight_decay=2e-3,
+        lr_schedule="cosine",
     )
 
 

@@ -14,7 +14,7 @@ ADVERSARY = DANN(weight=0.7, schedule="constant")  # constant λ, as in the pape
 
 
 def adapter(method: Any, steps: int) -> DomainAdapter:
-    """Return the estimator of the plane, the same for every method and experiment.
+    """Return the estimator of both kinds of moons, the same for every method.
 
     Smooth units, a narrow domain head and weight decay are what keeps the adversarial game from settling on a wrong
     alignment; docs/experiments.md says what was tried.

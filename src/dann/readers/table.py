@@ -126,7 +126,7 @@ def with_label(path: Path, names: Sequence[str], columns: np.ndarray, label: str
         y = natural(columns[:, names.index(chosen[0])])
     features = [i for i, name in enumerate(names) if name not in chosen]
     if not features:
-        raise ValueError(f"{path} has no feature columns beside the label {chosen[0]!r}")
+        raise ValueError(f"{path} has no feature columns" + (f" beside the label {chosen[0]!r}" if chosen else ""))
     x = columns[:, features]
     if x.dtype == object:
         x = np.where(x == "", "nan", x)  # an empty cell is a missing value, and reported as such
