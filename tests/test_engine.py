@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from dann import Domains, Network, annealing
-from dann.engine import train, update
+from dann import DomainAdapter, Domains, Network, annealing
+from dann.engine import WORK_OF_A_THREAD, threads_for, train, update
 from dann.streams import ArrayStream
 
 
@@ -146,3 +146,35 @@ def test_every_step_is_taken_only_when_the_caller_asks_for_it(stream):
     next(loop)
     assert len(method.progress) == 2
     assert np.isfinite(net.head.weight.detach().numpy()).all()
+
+
+# threads
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("share", "threads"), [(0.0, 1), (1.4, 1), (2.2, 2), (1e6, 3)])
+def test_a_thread_is_used_where_there_is_work_for_it(share, threads, three_threads):
+    with threads_for(share * WORK_OF_A_THREAD):
+        assert torch.get_num_threads() == threads
+    assert torch.get_num_threads() == 3
+
+
+def test_the_threads_come_back_behind_an_error(three_threads):
+    with pytest.raises(KeyError), threads_for(0):
+        raise KeyError
+    assert torch.get_num_threads() == 3
+
+
+def test_a_small_training_uses_one_thread(arrays, three_threads):
+    seen = []
+    adapter = DomainAdapter(steps=2, device="cpu")
+    adapter.fit(arrays.x, arrays.y, arrays.xt, on_step=lambda _: seen.append(torch.get_num_threads()))
+    assert seen == [1, 1]
+    assert torch.get_num_threads() == 3

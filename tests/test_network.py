@@ -198,3 +198,18 @@ def test_xavier_and_he_scale_weights_by_the_fan(scheme, deviation):
 def test_an_unknown_initialization_names_the_known_ones():
     with pytest.raises(ValueError, match="unknown initialization 'zeros'; choose one of: torch, truncated-normal"):
         initialize(nn.Linear(2, 2), "zeros")
+
+
+# work
+
+
+def test_work_is_counted_in_multiply_adds_of_one_row():
+    encoder = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1), nn.BatchNorm2d(5), nn.MaxPool2d(2), nn.Flatten())
+    normalize = Normalize(torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
+    net = Network(normalize, encoder, mlp(5 * 4 * 4, 7, 2), dim=80, n_classes=2, n_domains=2)
+    before = {name: t.clone() for name, t in net.state_dict().items()}
+    assert net.work((3, 8, 8)) == 8 * 8 * 5 * 3 * 9 + 80 * 7 + 7 * 2
+    assert net.training
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert not any(layer._forward_hooks for layer in net.modules())

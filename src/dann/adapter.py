@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from . import runs
 from .backbones import BACKBONES, Backbone, Custom, feature_width
 from .domains import Domains, arrange, as_inputs, as_labels, encode, match_inputs
-from .engine import Step, WeightAverage, train
+from .engine import Step, WeightAverage, threads_for, train
 from .functional import annealing
 from .methods import METHODS, Method
 from .methods.dann import domain_logits
@@ -191,7 +191,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             self.network_ = net
             stream = ArrayStream(domains, self.batch_size, self.seed_, device)
             self.history_: list[dict[str, float]] = []
-            self._train(net, method, stream, domains, run, on_step)
+            with threads_for(3 * net.work(self.shape_) * sum(stream.sizes)):  # forward, and twice as much back
+                self._train(net, method, stream, domains, run, on_step)
         net.eval()
         return self
 
@@ -339,7 +340,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         net = self.network_
         net.eval()
         device = net.normalize.mean.device
-        with torch.inference_mode():
+        rows = min(len(x), EVALUATION_ROWS)
+        with torch.inference_mode(), threads_for(net.work(self.shape_) * rows):
             for i in range(0, len(x), EVALUATION_ROWS):
                 yield net(torch.from_numpy(x[i : i + EVALUATION_ROWS]).to(device))
 

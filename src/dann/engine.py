@@ -1,6 +1,7 @@
 """The only training loop."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from .domains import Batch
 from .network import Network
 from .streams import ArrayStream
+
+WORK_OF_A_THREAD = 1e8  # multiply-adds between two waits; below, threads gain little and collapse on a busy machine
 
 
 class Step(NamedTuple):
@@ -68,6 +71,20 @@ def update(net: Network, optimizer: torch.optim.Optimizer, players: tuple[str, .
     loss = torch.stack(tuple(terms.values())).sum()
     loss.backward(inputs=[p for player in players for p in net.group(player)])
     optimizer.step()
+
+
+@contextmanager
+def threads_for(work: float) -> Iterator[None]:
+    """Let PyTorch use as many of its threads inside the block as ``work`` multiply-adds keep busy, at least one.
+
+    The number depends on nothing but ``work`` and the threads that PyTorch had, so that results repeat.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, round(work / WORK_OF_A_THREAD))))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class WeightAverage:

@@ -163,6 +163,26 @@ class Network(nn.Module):
         sides = self.encoder(self.normalize(batch.x)).tensor_split((batch.n_source,))
         return self._view(batch, source, sides[0]), self._view(batch, target, sides[1])
 
+    def work(self, shape: tuple[int, ...]) -> int:
+        """Count the multiply-adds of the forward pass of one row, ``shape`` without the batch, by a dry run."""
+        counts: list[int] = []
+
+        def count(layer: nn.Module, _: object, output: Tensor) -> None:
+            if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+                counts.append(layer.weight.numel() * output.numel() // layer.weight.shape[0])
+
+        handles = [layer.register_forward_hook(count) for layer in self.modules()]
+        training = self.training
+        self.eval()  # batch norm keeps its statistics
+        try:
+            with torch.no_grad():
+                self(torch.zeros(1, *shape, device=self.normalize.mean.device))
+        finally:
+            self.train(training)
+            for handle in handles:
+                handle.remove()
+        return sum(counts)
+
     @property
     def players(self) -> tuple[str, ...]:
         """Everything that trains, by name."""
