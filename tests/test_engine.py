@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
-from dann import DomainAdapter, Domains, Network, annealing
-from dann.engine import WORK_OF_A_THREAD, threads_for, train, update
+import dann.adapter
+from dann import DANN, MLP, DomainAdapter, Domains, Network, annealing
+from dann.engine import WORK_OF_A_THREAD, flushed_denormals, threads_for, train, update
 from dann.streams import ArrayStream
 
 
@@ -79,7 +81,7 @@ def test_update_is_one_step_down_the_gradient_of_the_summed_terms():
     terms = {"a": net.head(x).mean(), "b": 3 * net.head.weight.sum()}
     (gradient,) = torch.autograd.grad(sum(terms.values()), weight, retain_graph=True)
     expected = weight.detach() - 0.1 * gradient
-    update(net, optimizer(net), ("head",), terms)
+    update(optimizer(net), net.group("head"), terms)
     torch.testing.assert_close(weight.detach(), expected)
 
 
@@ -178,3 +180,82 @@ def test_a_small_training_uses_one_thread(arrays, three_threads):
     adapter.fit(arrays.x, arrays.y, arrays.xt, on_step=lambda _: seen.append(torch.get_num_threads()))
     assert seen == [1, 1]
     assert torch.get_num_threads() == 3
+
+
+# recording
+
+
+def fitted(arrays, record, monkeypatch, steps=12, backbone=None, **settings):
+    """Train with every step recorded, or none; return the estimator and how often a graph was made."""
+    made = []
+    monkeypatch.setattr(dann.adapter, "RECORDING_PAYS", 1 if record else 10**9)
+    monkeypatch.setattr(dann.engine, "make_fx", lambda step: made.append(step) or make_fx(step))
+    adapter = DomainAdapter(backbone=backbone or MLP((8,)), steps=steps, batch_size=8, device="cpu")
+    adapter.set_params(**settings).fit(arrays.x, arrays.y, arrays.xt)
+    return adapter, len(made)
+
+
+SETTINGS = {
+    "dann": {},
+    "constant weight": {"method": DANN(weight=0.3, schedule="constant", lr_multiplier=3.0, label_smoothing=0.1)},
+    "source-only": {"method": "source-only"},
+    "domain-only": {"method": "domain-only"},
+    "sgd": {"optimizer": "sgd", "lr_schedule": "annealing", "weight_decay": 0.01},
+    "cosine, averaged": {"lr_schedule": "cosine", "averaging": 0.9},
+    "dropout": {"backbone": MLP((8,), head_hidden=(6,), dropout=0.5)},
+    "apart": {"encoding": "separate"},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_a_recorded_training_has_the_same_bits(settings, arrays, monkeypatch):
+    plain, without = fitted(arrays, False, monkeypatch, **settings)
+    same, once = fitted(arrays, True, monkeypatch, **settings)
+    assert (without, once) == (0, 1)
+    assert same.history_ == plain.history_
+    for name, weight in plain.network_.state_dict().items():
+        assert torch.equal(same.network_.state_dict()[name], weight), name
+
+
+class OnesOwn(DANN):
+    """May count its steps, for all the package knows."""
+
+
+@pytest.mark.parametrize(
+    "settings", [{"method": OnesOwn()}, {"backbone": nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))}]
+)
+def test_what_could_change_from_step_to_step_is_not_recorded(settings, arrays, monkeypatch):
+    assert fitted(arrays, True, monkeypatch, **settings)[1] == 0
+
+
+def test_a_short_training_is_not_recorded(arrays, monkeypatch):
+    monkeypatch.setattr(dann.engine, "make_fx", None)
+    assert len(DomainAdapter(steps=3, log_every=1, device="cpu").fit(arrays.x, arrays.y, arrays.xt).history_) == 3
+
+
+# denormal numbers
+
+
+def test_denormals_are_flushed_inside_and_kept_behind():
+    tiny = torch.tensor([1e-40])
+    with threads_for(0), flushed_denormals():
+        assert (tiny * 1).item() == 0
+        with flushed_denormals():
+            pass
+        assert (tiny * 1).item() == 0
+    assert (tiny * 1).item() > 0
+
+
+def test_denormals_are_kept_where_several_threads_compute(three_threads):
+    with flushed_denormals():
+        assert (torch.tensor([1e-40]) * 1).item() > 0
+
+
+def test_a_small_training_leaves_no_denormal_weights(arrays):
+    x, xt = (np.c_[a, np.zeros(len(a), np.float32)] for a in (arrays.x, arrays.xt))  # a feature that tells nothing
+    adapter = DomainAdapter(
+        "source-only", MLP((4,)), steps=140, batch_size=8, optimizer="sgd", momentum=0, device="cpu"
+    )
+    adapter.set_params(lr=0.1, weight_decay=5.0).fit(x, arrays.y, xt)  # halves its weights in every step
+    dead = adapter.network_.encoder[0].weight[:, -1]
+    assert (dead == 0).all()

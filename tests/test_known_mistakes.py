@@ -58,7 +58,7 @@ def test_1_a_discriminator_that_ends_in_a_softmax_over_one_output_would_be_notic
         net.parts.update(method.build(net))
         batch = ArrayStream(Domains.from_arrays(arrays.x, arrays.y, arrays.xt), 8, seed=0).at(0)
         terms = method.loss(net, *net.views(batch), torch.tensor(1.0))
-        update(net, torch.optim.SGD(net.parameters(), lr=0.0), ("domain",), terms)
+        update(torch.optim.SGD(net.parameters(), lr=0.0), net.group("domain"), terms)
         sizes[type(method)] = sum(p.grad.abs().sum().item() for p in net.group("domain"))
     assert sizes[Softmaxed] == 0
     assert sizes[DANN] > 0

@@ -15,9 +15,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from . import runs
-from .backbones import BACKBONES, Backbone, Custom, feature_width
+from .backbones import BACKBONES, MLP, Backbone, Custom, feature_width
 from .domains import Domains, arrange, as_inputs, as_labels, encode, match_inputs
-from .engine import Step, WeightAverage, threads_for, train
+from .engine import RECORDING_PAYS, WORK_OF_A_THREAD, Step, WeightAverage, flushed_denormals, threads_for, train
 from .functional import annealing
 from .methods import METHODS, Method
 from .methods.dann import domain_logits
@@ -191,8 +191,10 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             self.network_ = net
             stream = ArrayStream(domains, self.batch_size, self.seed_, device)
             self.history_: list[dict[str, float]] = []
-            with threads_for(3 * net.work(self.shape_) * sum(stream.sizes)):  # forward, and twice as much back
-                self._train(net, method, stream, domains, run, on_step)
+            work = 3 * net.work(self.shape_) * sum(stream.sizes)  # forward, and twice as much back
+            record = self.steps >= RECORDING_PAYS and work < WORK_OF_A_THREAD and self._may_record(method, device)
+            with threads_for(work), flushed_denormals():
+                self._train(net, method, stream, domains, run, on_step, record)
         net.eval()
         return self
 
@@ -204,6 +206,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         domains: Domains,
         run: str | os.PathLike[str] | None,
         on_step: Callable[[Step], None] | None,
+        record: bool,
     ) -> None:
         optimizer, device = self._optimizer(net, method), stream.device
         average = WeightAverage(net, self.averaging) if self.averaging else None
@@ -230,7 +233,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             runs.write_json(Path(run) / "config.json", config)
 
         last = time.monotonic()
-        for step in train(net, method, stream, optimizer, self.steps, start, LR_SCHEDULES[self.lr_schedule]):
+        schedule = LR_SCHEDULES[self.lr_schedule]
+        for step in train(net, method, stream, optimizer, self.steps, start, schedule, record):
             done = step.number + 1
             if average is not None:
                 average.update(done)
@@ -292,6 +296,10 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
                 raise ValueError(f"unknown backbone {name!r}; choose one of: auto, {names}, or give a module")
             return BACKBONES[name]()
         return self.backbone
+
+    def _may_record(self, method: Method, device: torch.device) -> bool:
+        """Whether every step does the same operations: true of this package's methods and its plain networks."""
+        return device.type == "cpu" and type(method) in METHODS.values() and type(self._backbone()) is MLP
 
     def _device(self) -> torch.device:
         if self.device == "auto":

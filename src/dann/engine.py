@@ -1,16 +1,18 @@
 """The only training loop."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from .domains import Batch
 from .network import Network
 from .streams import ArrayStream
 
+RECORDING_PAYS = 500  # steps in which a recording, about 0.1 s, earns back what it cost: benchmarks/toy.py
 WORK_OF_A_THREAD = 1e8  # multiply-adds between two waits; below, threads gain little and collapse on a busy machine
 
 
@@ -21,12 +23,14 @@ class Step(NamedTuple):
     terms: dict[str, Tensor]  # 0-d; reading one waits for the device
 
 
+Terms = dict[str, Tensor]
+Play = Callable[[Batch, Tensor], Terms]
+
+
 class Game(Protocol):
     """What the loop needs of a method."""
 
-    def moves(
-        self, net: Network, batch: Batch, progress: Tensor
-    ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[tuple[tuple[str, ...], Terms]]:
         """Yield ``(players, terms)`` in the order of play."""
 
 
@@ -38,6 +42,7 @@ def train(
     steps: int,
     start: int = 0,
     schedule: Callable[[float], float] | None = None,
+    record: bool = False,
 ) -> Iterator[Step]:
     """Play ``method`` on ``net`` and yield a `Step` after every batch; the caller decides what to do in between.
 
@@ -49,28 +54,89 @@ def train(
         The whole length of the training, and the first step to take: ``start > 0`` resumes.
     schedule : callable, optional
         progress (0 … 1) → factor on the learning rates.
+    record : bool
+        Repeat the operations of an early step instead of finding them anew; see `recorded` for where that is right.
     """
     device = stream.device
+    play = eager(net, method, optimizer)
+    for group in optimizer.param_groups if record else ():
+        group["lr"] = torch.tensor(float(group["lr"]), dtype=torch.float64)  # a number would be recorded as it is
     for number in range(start, steps):
-        progress = number / steps
+        batch, progress = stream.at(number), number / steps
         if schedule is not None:
             for group in optimizer.param_groups:
-                group["lr"] = group["base_lr"] * schedule(progress)
+                lr = group["base_lr"] * schedule(progress)
+                group["lr"] = group["lr"].fill_(lr) if record else lr
         if not net.training:  # the caller may have evaluated in between
             net.train()
-        seen: dict[str, Tensor] = {}
-        for players, terms in method.moves(net, stream.at(number), torch.tensor(progress, device=device)):
-            update(net, optimizer, players, terms)
+        if record and number == start + 2:  # the optimiser has its state by now
+            play = recorded(play, batch)
+        yield Step(number, play(batch, torch.tensor(progress, device=device)))
+
+
+def eager(net: Network, method: Game, optimizer: torch.optim.Optimizer) -> Play:
+    """Return the function that takes all steps of the optimiser on one batch."""
+    group = {player: net.group(player) for player in net.players}  # once: walking through modules is slow
+
+    def play(batch: Batch, progress: Tensor) -> Terms:
+        seen: Terms = {}
+        for players, terms in method.moves(net, batch, progress):
+            update(optimizer, [p for player in players for p in group[player]], terms)
             seen.update({name: term.detach() for name, term in terms.items()})
-        yield Step(number, seen)
+        return seen
+
+    return play
 
 
-def update(net: Network, optimizer: torch.optim.Optimizer, players: tuple[str, ...], terms: dict[str, Tensor]) -> None:
-    """Take one optimiser step of the named players on the sum of the terms; the others get no gradient."""
+def update(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], terms: Terms) -> None:
+    """Take one optimiser step of some parameters on the sum of the terms; the others get no gradient."""
     optimizer.zero_grad()
-    loss = torch.stack(tuple(terms.values())).sum()
-    loss.backward(inputs=[p for player in players for p in net.group(player)])
+    gradients = torch.autograd.grad(tuple(terms.values()), parameters, allow_unused=True)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
     optimizer.step()
+
+
+def recorded(play: Play, first: Batch) -> Play:
+    """Return a function that plays the first batch, and on the others repeats the operations that this took.
+
+    The operations of small networks take less time than what finds them: Python, and the graph of gradients. The
+    recording has the backward pass and the optimiser written out, and gives the same bits (benchmarks/toy.py has the
+    gain). It is right where every step does the same: for methods that hold no state of their own and do not look at
+    the values of tensors. The batches must be blocks of the same sizes.
+    """
+    graph: torch.fx.GraphModule | None = None
+    names: tuple[str, ...] = ()
+
+    def repeat(batch: Batch, progress: Tensor) -> Terms:
+        nonlocal graph, names
+        if graph is None:
+            seen: list[Terms] = []
+
+            def step(x: Tensor, y: Tensor, index: Tensor, progress: Tensor) -> tuple[Tensor, ...]:
+                seen.append(play(first._replace(x=x, y=y, index=index), progress))
+                return tuple(seen[0].values())
+
+            graph = simplified(make_fx(step)(batch.x, batch.y, batch.index, progress))
+            names = tuple(seen[0])
+            return seen[0]
+        with torch.no_grad():
+            return dict(zip(names, graph(batch.x, batch.y, batch.index, progress), strict=True))
+
+    return repeat
+
+
+def simplified(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Remove from a recording what only the graph of gradients needed."""
+    aten = torch.ops.aten
+    for node in graph.graph.nodes:
+        if node.target is aten.detach.default:
+            node.replace_all_uses_with(node.args[0])
+        elif node.target is aten.t.default and node.args[0].target is aten.t.default:
+            node.replace_all_uses_with(node.args[0].args[0])
+    graph.graph.eliminate_dead_code()
+    graph.recompile()
+    return graph
 
 
 @contextmanager
@@ -85,6 +151,21 @@ def threads_for(work: float) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Take numbers below 1e-38 for 0 inside the block, where one thread computes.
+
+    Units that weight decay has switched off leave such numbers everywhere, and a processor takes a hundred times as
+    long for them. Several threads would not agree on them, and results would not repeat.
+    """
+    before = bool(torch.tensor(1e-40) * 1 == 0)
+    torch.set_flush_denormal(before or torch.get_num_threads() == 1)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 class WeightAverage:

@@ -29,7 +29,7 @@ def reverse_gradient(x: Tensor, strength: float | Tensor = 1.0) -> Tensor:
     Ganin & Lempitsky, ICML 2015, equations 11-12 (https://arxiv.org/abs/1409.7495).
     """
     still = x.detach()
-    return still - strength * (x - still)
+    return still + (x - still) * -strength
 
 
 class GradientReversal(nn.Module):
@@ -119,7 +119,9 @@ def domain_loss(logits: Tensor, domain: Tensor, smoothing: float = 0.0) -> Tenso
     smoothing : float
         Label smoothing, 0 … 1.
     """
-    per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing)
     numbers = torch.arange(logits.shape[1], device=domain.device)
-    member = (domain[:, None] == numbers).to(per_row.dtype)  # one_hot would read and check the numbers
-    return ((per_row @ member) / member.sum(0).clamp(min=1)).sum()
+    share = 1 / (domain[:, None] == numbers).sum(0).clamp(min=1)  # of a row in its domain; one_hot would wait for a GPU
+    if not smoothing:
+        return F.cross_entropy(logits, domain, weight=share.to(logits.dtype), reduction="sum")
+    per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing)
+    return per_row @ share.to(per_row.dtype)[domain]

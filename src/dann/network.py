@@ -160,7 +160,7 @@ class Network(nn.Module):
         if self.encoding == "separate":
             return self.encode(batch, source), self.encode(batch, target)
         # one split, whose backward joins the halves; two slices would each fill and add a whole gradient
-        sides = self.encoder(self.normalize(batch.x)).tensor_split((batch.n_source,))
+        sides = self.encoder(self.normalize(batch.x)).split((batch.n_source, len(batch.x) - batch.n_source))
         return self._view(batch, source, sides[0]), self._view(batch, target, sides[1])
 
     def work(self, shape: tuple[int, ...]) -> int:

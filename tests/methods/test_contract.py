@@ -69,7 +69,7 @@ def test_every_player_of_every_move_gets_a_gradient(name, n_sources, arrays):
     net, method, stream = game(name, arrays, n_sources)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.0)
     for players, terms in method.moves(net, stream.at(0), torch.tensor(0.5)):
-        update(net, optimizer, players, terms)
+        update(optimizer, [p for player in players for p in net.group(player)], terms)
         for player in players:
             size = sum(p.grad.abs().sum() for p in net.group(player) if p.grad is not None)
             assert size > 0, f"{player} learns nothing from {list(terms)}"
@@ -84,7 +84,7 @@ def test_a_discriminator_alone_tells_separable_frozen_features_apart(name, array
     optimizer = torch.optim.Adam(net.group("domain"), lr=0.02)
     for step in range(60):
         for _, terms in method.moves(net, stream.at(step), torch.tensor(0.5)):
-            update(net, optimizer, ("domain",), terms)
+            update(optimizer, net.group("domain"), terms)
     told = [net.parts["domain"](x).squeeze(1).detach() > 0 for x in stream.x]
     assert ((~told[0]).float().mean() + told[1].float().mean()) / 2 > 0.9
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch.nn.functional as F
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
@@ -59,5 +60,5 @@ class Method(BaseEstimator):
     @staticmethod
     def label_loss(source: View, target: View) -> Tensor:
         """Mean cross entropy on the source labels plus that on the target labels that the user marked as known."""
-        loss = cross_entropy(source.logits, source.y)
+        loss = F.cross_entropy(source.logits, source.y)  # sources have all their labels
         return loss + cross_entropy(target.logits, target.y) if target.labelled else loss

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..domains import Batch
-from ..functional import cross_entropy
 from ..network import Network
 from .base import Method, Move
 
@@ -18,4 +18,4 @@ class SourceOnly(Method):
     def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
         """Yield one move on the source rows."""
         source = net.encode(batch, slice(batch.n_source))
-        yield net.players, {"label": cross_entropy(source.logits, source.y)}
+        yield net.players, {"label": F.cross_entropy(source.logits, source.y)}
