@@ -215,7 +215,7 @@ def test_the_grid_is_the_papers():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("source", "target", "published"), [("books", "dvd", 0.784), ("dvd", "books", 0.723)])
-def test_dann_is_within_a_point_of_the_paper(source, target, published, tmp_path, monkeypatch):
+def test_dann_is_no_more_than_a_point_below_the_paper(source, target, published, tmp_path, monkeypatch):
     try:
         task = amazon_reviews(source, target)
     except DatasetNotFound as error:
@@ -223,4 +223,4 @@ def test_dann_is_within_a_point_of_the_paper(source, target, published, tmp_path
     monkeypatch.setattr(experiment, "amazon_reviews", lambda *_: task)
     chosen = Study(EXPERIMENTS["amazon-reviews"], tmp_path, [0, 1, 2], {"domains": [source, target]}, device="cpu")
     accuracy = np.mean(chosen.run().values(f"{source}→{target}", "dann"))
-    assert abs(accuracy - published) <= 0.01
+    assert accuracy >= published - 0.01
