@@ -1,15 +1,12 @@
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
-from dann import DANN, MLP, DomainAdapter, runs
+from dann import MLP, DomainAdapter, runs
 from dann.datasets import Labelled, Task, blobs
 from dann.experiments import EXPERIMENTS, Experiment, Study
-from dann.experiments.study import objective
 
 KEYS = {"dataset", "method", "seed", "domain", "accuracy", "loss", "ari", "seconds"}
 
@@ -298,35 +295,3 @@ def test_every_experiment_is_listed_under_its_name_with_one_line(name):
         assert {"dataset", "method", "domain", "accuracy", "source"} <= set(published)
         assert 0 <= published["accuracy"] <= 1
         assert published["domain"] in ("source", "target")
-
-
-def test_restarts_keep_the_training_with_the_least_objective(tmp_path):
-    task = blobs(seed=0)
-    study = Study(Experiment("restarts", "", run=lambda study: None), tmp_path / "run", [3])
-    model = study.fit(task, DomainAdapter("dann", steps=5), 3, restarts=3)
-    values = {}
-    for k in range(3):
-        again = DomainAdapter("dann", steps=5, random_state=3 + 100_000 * k)
-        again.fit(task.source.x, task.source.y, task.target.x)
-        values[again.random_state] = objective(again, task)
-    assert len(set(values.values())) == 3
-    assert model.random_state == min(values, key=values.get)
-    assert {row["restart"] for row in study.rows} == {list(values).index(model.random_state)}
-
-
-def test_the_objective_of_dann_is_the_label_loss_less_the_weighted_domain_loss_of_all_training_rows():
-    task = blobs(seed=0)
-    model = DomainAdapter(DANN(weight=0.7), steps=20).fit(task.source.x, task.source.y, task.target.x)
-    label = model.evaluate(task.source.x, task.source.y)["loss"]
-    features = [torch.from_numpy(model.transform(x)) for x in (task.source.x, task.target.x)]
-    with torch.no_grad():
-        logits = [model.network_.parts["domain"](f).squeeze(1) for f in features]
-    domain = sum(F.binary_cross_entropy_with_logits(z, torch.full_like(z, k)).item() for k, z in enumerate(logits))
-    assert objective(model, task) == pytest.approx(label - 0.7 * domain, abs=1e-5)
-
-
-def test_target_labels_have_no_part_in_the_objective():
-    task = blobs(seed=0)
-    model = DomainAdapter("dann", steps=5).fit(task.source.x, task.source.y, task.target.x)
-    others = replace(task, target=Labelled(task.target.x, 1 - task.target.y))
-    assert objective(model, task) == objective(model, others)

@@ -35,8 +35,8 @@ def estimator(method: Any, steps: int) -> DomainAdapter:
         method,
         MLP(hidden=(64, 2), activation="tanh", domain_hidden=(16,)),
         steps=steps,
-        batch_size=32,
-        lr=0.003,
+        batch_size=128,
+        lr=0.01,
         momentum=0.0,
         weight_decay=2e-3,
         lr_schedule="cosine",
@@ -81,6 +81,6 @@ EXPERIMENT = Experiment(
     summary="four blobs: domain-only, label-only, DANN with a shallow and a deeper domain head",
     run=run,
     seeds=5,
-    options={"steps": 4000},
+    options={"steps": 1000},
     published=PUBLISHED,
 )

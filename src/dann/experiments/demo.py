@@ -13,7 +13,7 @@ from ..methods import DANN
 from . import plane
 from .study import Experiment, Study
 
-MOONS_STEPS, DIGITS_STEPS = 5000, 3000
+DIGITS_STEPS = 3000
 
 
 def digits_adapter(method: Any) -> DomainAdapter:
@@ -41,7 +41,7 @@ def run(study: Study) -> None:
     """Train the three methods on both tasks."""
     for seed in study.seeds:
         for task, estimator, adversary in (
-            (moons(seed=seed), partial(plane.adapter, steps=MOONS_STEPS), plane.ADVERSARY),
+            (moons(seed=seed), partial(plane.adapter, steps=plane.STEPS), plane.ADVERSARY),
             (digits(seed=seed), digits_adapter, DANN()),
         ):
             methods = {"source-only": "source-only", "dann": adversary, "target-only": "target-only"}

@@ -8,7 +8,7 @@ import numpy as np
 from .. import plots
 from ..adapter import DomainAdapter
 from ..datasets import double_moon
-from .plane import ADVERSARY, adapter, class_probability
+from .plane import ADVERSARY, STEPS, adapter, class_probability
 from .study import Experiment, Study
 
 REPOSITORY = "toy repository"
@@ -21,12 +21,12 @@ PUBLISHED: tuple[dict[str, Any], ...] = (
 
 def run(study: Study) -> None:
     """Train source-only and DANN, and show features over training and decision boundaries."""
-    steps, restarts = study.options["steps"], study.options["restarts"]
+    steps = study.options["steps"]
     moments = sorted({max(1, steps // 10), max(1, steps // 2), steps})
     for seed in study.seeds:
         task = double_moon(seed=seed)
         models = {
-            name: study.fit(task, adapter(method, steps), seed, method=name, restarts=restarts, snapshots=moments)
+            name: study.fit(task, adapter(method, steps), seed, method=name, snapshots=moments)
             for name, method in (("source-only", "source-only"), ("dann", ADVERSARY))
         }
         if seed == study.seeds[0]:
@@ -67,6 +67,6 @@ EXPERIMENT = Experiment(
     summary="two half rings, target turned by 30°: source-only and DANN",
     run=run,
     seeds=5,
-    options={"steps": 5000, "restarts": 4},
+    options={"steps": STEPS},
     published=tuple({**row, "source": REPOSITORY} for row in PUBLISHED),
 )

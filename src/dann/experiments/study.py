@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import clone
 
 from .. import plots, runs
 from ..adapter import DomainAdapter
 from ..datasets import Task
-from ..domains import Batch, Domains
 from ..engine import Step
 from ..metrics import domain_accuracy, proxy_a_distance
 
 Row = dict[str, Any]
 PARTS = ("models", "figures", "trainings", "snapshots")  # folders of a study, replaced when it is started anew
-RESTART_SEEDS = 100_000  # between the seeds of two restarts, so that they meet no other seed of a study
 PROGRESS_EVERY = 20  # steps between two moves of the progress bar
 
 
@@ -139,7 +136,6 @@ class Study:
         *,
         dataset: str = "",
         method: str = "",
-        restarts: int = 1,
         pad: bool = False,
         snapshots: Iterable[int] = (),
     ) -> DomainAdapter:
@@ -151,9 +147,6 @@ class Study:
         ----------
         dataset, method : str
             Names in the rows; default to the task's and the method's.
-        restarts : int
-            Train so many times from different initial weights and keep the model with the least `objective`: a choice
-            without target labels.
         pad : bool
             Also measure the proxy A-distance of the features of the test rows.
         snapshots : iterable of int
@@ -169,43 +162,39 @@ class Study:
         self.rows = others
         self._store(complete=False)
         start = time.perf_counter()
-        candidates = [self._train(task, adapter, (dataset, method, seed), k, set(snapshots)) for k in range(restarts)]
+        adapter = self._train(task, adapter, (dataset, method, seed), set(snapshots))
         seconds = time.perf_counter() - start
-        chosen = int(np.argmin([objective(c, task) for c in candidates])) if restarts > 1 else 0
-        adapter = candidates[chosen]
         adapter.save(model)
-        if snapshots:
-            shutil.copytree(self._snapshots(key, chosen), self._snapshots(key), dirs_exist_ok=True)
         both = {"source": task.source_test, "target": task.target_test}
         more = self.domain_rows(adapter, task, pad)
         for domain, test in both.items():
             scores = adapter.evaluate(test.x, test.y) if len(test.y) else {}
             scores.pop("confusion", None)
             names = {"dataset": dataset, "method": method, "seed": seed, "domain": domain}
-            self.rows.append({**names, **scores, "seconds": round(seconds, 3), "restart": chosen, **more})
+            self.rows.append({**names, **scores, "seconds": round(seconds, 3), **more})
         self._store(complete=False)
         return adapter
 
     def _train(
-        self, task: Task, adapter: DomainAdapter, names: tuple[str, str, int], restart: int, wanted: set[int]
+        self, task: Task, adapter: DomainAdapter, names: tuple[str, str, int], wanted: set[int]
     ) -> DomainAdapter:
-        """Train a copy of the adapter, restart 0 with the seed itself, and keep the snapshots that are wanted."""
+        """Train a copy of the adapter and keep the snapshots that are wanted."""
         dataset, method, seed = names
-        key, again = f"{dataset}-{method}-{seed}", f", restart {restart}" if restart else ""
-        adapter = clone(adapter).set_params(random_state=seed + RESTART_SEEDS * restart)
+        key = f"{dataset}-{method}-{seed}"
+        adapter = clone(adapter).set_params(random_state=seed)
 
         def on_step(step: Step) -> None:
             done = step.number + 1
             if self.on_progress is not None and (done % PROGRESS_EVERY == 0 or done == adapter.steps):
-                self.on_progress(f"{dataset} · {method} · seed {seed}{again}", done, adapter.steps)
+                self.on_progress(f"{dataset} · {method} · seed {seed}", done, adapter.steps)
             if done in wanted:
                 x, x_target = task.source_test.x, task.target_test.x
                 arrays = {"source": adapter.transform(x), "target": adapter.transform(x_target)}
                 arrays["predicted"] = adapter.predict(x_target)
-                self._keep(self._snapshots(key, restart) / f"{done:07d}.npz", arrays)
+                self._keep(self._snapshots(key) / f"{done:07d}.npz", arrays)
 
         labels = task.target.y if adapter._method().uses_target_labels else None
-        run = self.folder / "trainings" / f"{key}-{restart}"
+        run = self.folder / "trainings" / key
         return adapter.fit(task.source.x, task.source.y, task.target.x, labels, run=run, on_step=on_step)
 
     def domain_rows(self, adapter: DomainAdapter, task: Task, pad: bool) -> dict[str, float]:
@@ -229,9 +218,9 @@ class Study:
         """Whether a row with these entries is there already."""
         return any(all(row.get(k) == v for k, v in names.items()) for row in self.rows)
 
-    def _snapshots(self, key: str, restart: int | None = None) -> Path:
-        """Return the folder of one training's snapshots, of the chosen one where no restart is named."""
-        return self.folder / "snapshots" / (key if restart is None else f"{key}-{restart}")
+    def _snapshots(self, key: str) -> Path:
+        """Return the folder of one training's snapshots."""
+        return self.folder / "snapshots" / key
 
     def _keep(self, path: Path, arrays: dict[str, np.ndarray]) -> None:
         import io
@@ -257,18 +246,3 @@ class Study:
         """Return one metric of all seeds of a method."""
         wanted = {"dataset": dataset, "method": method, "domain": domain}
         return [r[metric] for r in self.rows if all(r[k] == v for k, v in wanted.items())]
-
-
-def objective(adapter: DomainAdapter, task: Task) -> float:
-    """Return the method's objective of a fitted model over all training rows at once, without target labels."""
-    method, net = adapter._method(), adapter.network_
-    domains = Domains.from_arrays(task.source.x, task.source.y, task.target.x)
-    sizes = [len(d.x) for d in domains.all]
-    parts = [np.concatenate([getattr(d, name) for d in domains.all]) for name in ("x", "y")]
-    parts += [np.repeat(np.arange(len(sizes)), sizes), np.concatenate([np.arange(n) for n in sizes])]
-    x, y, domain, index = (torch.from_numpy(part).to(net.normalize.mean.device) for part in parts)
-    net.eval()
-    with torch.no_grad():
-        batch = Batch(x, y, domain, index, n_source=sum(sizes[:-1]), target_labelled=False)
-        _, terms = next(method.moves(net, batch, torch.tensor(1.0)))
-    return method.objective({name: float(term) for name, term in terms.items()})

@@ -1,6 +1,6 @@
 """The contract of a method: hyper-parameters in, named losses out, no state."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -52,10 +52,6 @@ class Method(BaseEstimator):
         """Yield ``(players, terms)`` in the order of play; each is one optimiser step of these players."""
         source, target = net.views(batch)
         yield net.players, self.loss(net, source, target, progress)
-
-    def objective(self, terms: Mapping[str, float]) -> float:
-        """Return what the encoder minimises, from the values of the terms: by it, trainings of one method compare."""
-        return sum(terms.values())
 
     @staticmethod
     def label_loss(source: View, target: View) -> Tensor:

@@ -1,6 +1,5 @@
 """Domain-adversarial neural network."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -83,10 +82,6 @@ class DANN(Method):
     def learning_rates(self) -> dict[str, float]:
         """Return the domain head's multiplier."""
         return {"domain": self.lr_multiplier}
-
-    def objective(self, terms: Mapping[str, float]) -> float:
-        """Return the paper's functional E = L_y - λ L_d (equation 9): least for features that fool the domain head."""
-        return terms["label"] - self.weight * terms["domain"]
 
     def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
         """Return the label and domain losses."""
