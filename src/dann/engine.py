@@ -127,8 +127,11 @@ def recorded(play: Play, first: Batch) -> Play:
 
 
 def simplified(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """Remove from a recording what only the graph of gradients needed."""
+    """Remove from a recording what only profilers and the graph of gradients needed."""
     aten = torch.ops.aten
+    for node in reversed(graph.graph.nodes):
+        if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "profiler":
+            graph.graph.erase_node(node)
     for node in graph.graph.nodes:
         if node.target is aten.detach.default:
             node.replace_all_uses_with(node.args[0])

@@ -13,7 +13,7 @@ from ..methods import DANN
 from . import plane
 from .study import Experiment, Study
 
-DIGITS_STEPS = 3000
+DIGITS_STEPS = 1500
 
 
 def digits_adapter(method: Any) -> DomainAdapter:
@@ -27,7 +27,7 @@ def digits_adapter(method: Any) -> DomainAdapter:
         steps=DIGITS_STEPS,
         batch_size=32,
         optimizer="sgd",
-        lr=0.01,
+        lr=0.02,
         momentum=0.9,
         weight_decay=1e-3,
         lr_schedule="annealing",
