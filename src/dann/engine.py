@@ -105,41 +105,49 @@ def recorded(play: Play, first: Batch) -> Play:
     gain). It is right where every step does the same: for methods that hold no state of their own and do not look at
     the values of tensors. The batches must be blocks of the same sizes.
     """
-    graph: torch.fx.GraphModule | None = None
+    run: Callable[..., tuple[Tensor, ...]] | None = None
     names: tuple[str, ...] = ()
 
     def repeat(batch: Batch, progress: Tensor) -> Terms:
-        nonlocal graph, names
-        if graph is None:
+        nonlocal run, names
+        if run is None:
             seen: list[Terms] = []
 
             def step(x: Tensor, y: Tensor, index: Tensor, progress: Tensor) -> tuple[Tensor, ...]:
                 seen.append(play(first._replace(x=x, y=y, index=index), progress))
                 return tuple(seen[0].values())
 
-            graph = simplified(make_fx(step)(batch.x, batch.y, batch.index, progress))
+            run = simplified(make_fx(step)(batch.x, batch.y, batch.index, progress))
             names = tuple(seen[0])
             return seen[0]
         with torch.no_grad():
-            return dict(zip(names, graph(batch.x, batch.y, batch.index, progress), strict=True))
+            return dict(zip(names, run(batch.x, batch.y, batch.index, progress), strict=True))
 
     return repeat
 
 
-def simplified(graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """Remove from a recording what only profilers and the graph of gradients needed."""
-    aten = torch.ops.aten
-    for node in reversed(graph.graph.nodes):
+def simplified(recording: torch.fx.GraphModule) -> Callable[..., tuple[Tensor, ...]]:
+    """Return the recording as a function, without what only profilers and the graph of gradients needed."""
+    aten, graph = torch.ops.aten, recording.graph
+    for node in reversed(graph.nodes):
         if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "profiler":
-            graph.graph.erase_node(node)
-    for node in graph.graph.nodes:
-        if node.target is aten.detach.default:
+            graph.erase_node(node)
+    held: dict[str, torch.fx.Node] = {}  # weights and other tensors: as arguments they need no look-up in the module
+    first = next(node for node in graph.nodes if node.op != "placeholder")
+    for node in graph.nodes:
+        if node.op == "get_attr":
+            if node.target not in held:
+                with graph.inserting_before(first):
+                    held[node.target] = graph.placeholder(f"held_{len(held)}")
+            node.replace_all_uses_with(held[node.target])
+        elif node.target is aten.detach.default:
             node.replace_all_uses_with(node.args[0])
         elif node.target is aten.t.default and node.args[0].target is aten.t.default:
             node.replace_all_uses_with(node.args[0].args[0])
-    graph.graph.eliminate_dead_code()
-    graph.recompile()
-    return graph
+    tensors = [getattr(recording, name) for name in held]
+    graph.eliminate_dead_code()
+    recording.recompile()
+    return lambda *arguments: recording.forward(*arguments, *tensors)
 
 
 @contextmanager

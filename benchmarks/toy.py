@@ -1,0 +1,106 @@
+"""Cost of a training step of a small network: a plain hand-written loop, the engine's, and the engine's recording.
+
+All train DANN on points of the plane: 2-64-64 tanh units, a linear label head, a domain head of 32 units, Adam, 32 + 32
+rows. "naive" reads its batches through a DataLoader a domain, as most scripts do; "plain" gathers them from resident
+tensors. The loops take turns in one process, because the speed of a machine drifts: only the ratios mean anything.
+
+    python benchmarks/toy.py [--turns 100] [--steps 20] [--width 32] [--batch 32]
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from dann import DANN, MLP, DomainAdapter, Domains
+from dann.datasets import moons
+from dann.engine import flushed_denormals, train
+from dann.functional import warmup
+from dann.network import Normalize
+from dann.streams import ArrayStream
+
+TOTAL = 10**6  # steps of a training; none is taken to its end
+
+
+def resident_batches(x, y, size):
+    """Yield random rows of resident tensors."""
+    while True:
+        rows = torch.randint(len(x), (size,))
+        yield x[rows], y[rows]
+
+
+def loaded_batches(x, y, size):
+    """Yield the batches of a DataLoader, epoch after epoch."""
+    while True:
+        yield from DataLoader(TensorDataset(x, y), size, shuffle=True, drop_last=True)
+
+
+def by_hand(task, batches, args):
+    """Yield after every step of a loop that a user would write."""
+    encoder = nn.Sequential(nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh())
+    head, domain_head = nn.Linear(64, 2), nn.Sequential(nn.Linear(64, args.width), nn.ReLU(), nn.Linear(args.width, 1))
+    optimizer = torch.optim.Adam(nn.ModuleList([encoder, head, domain_head]).parameters(), 1e-3, fused=True)
+    sides = [(torch.from_numpy(side.x), torch.from_numpy(side.y)) for side in (task.source, task.target)]
+    together = zip(*(batches(x, y, args.batch) for x, y in sides), strict=True)
+    for step, ((x, y), (x_target, _)) in enumerate(together):
+        features = encoder(torch.cat([x, x_target]))
+        label_loss = F.cross_entropy(head(features[: len(x)]), y)
+        strength = warmup(step / TOTAL)
+        domain = domain_head(features.detach() - strength * (features - features.detach())).squeeze(1)
+        domain_loss = F.softplus(domain[: len(x)]).mean() + F.softplus(-domain[len(x) :]).mean()
+        optimizer.zero_grad()
+        (label_loss + domain_loss).backward()
+        optimizer.step()
+        yield
+
+
+def by_engine(task, record, args):
+    """Return the engine's loop, set up as the estimator sets it up."""
+    method = DANN()
+    estimator = DomainAdapter(method, MLP((64, 64), activation="tanh", domain_hidden=(args.width,)))
+    domains = Domains.from_arrays(task.source.x, task.source.y, task.target.x)
+    estimator.classes_, estimator.shape_, estimator.n_domains_ = domains.classes, domains.shape, 2
+    net = estimator._build(Normalize.fit([d.x for d in domains.all], "standard"), method)
+    stream = ArrayStream(domains, args.batch, seed=0)
+    return train(net, method, stream, estimator._optimizer(net, method), TOTAL, record=record)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--turns", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=32)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    task = moons(seed=0)
+    loops = {
+        "naive": by_hand(task, loaded_batches, args),
+        "plain": by_hand(task, resident_batches, args),
+        "eager": by_engine(task, False, args),
+        "recorded": by_engine(task, True, args),
+    }
+    times = {name: [] for name in loops}
+    with flushed_denormals():
+        for turn in range(args.turns + 1):
+            for name, loop in loops.items():
+                start = time.process_time()
+                for _ in range(args.steps):
+                    next(loop)
+                if turn:  # the first one warms up
+                    times[name].append((time.process_time() - start) / args.steps * 1e6)
+    result = {"us CPU a step, median": {name: round(statistics.median(t)) for name, t in times.items()}}
+    for name in ("naive", "plain", "eager"):
+        ratios = [a / b for a, b in zip(times[name], times["recorded"], strict=True)]
+        quartiles = [round(q, 2) for q in statistics.quantiles(ratios, n=4)]
+        result[f"{name} / recorded, quartiles"] = quartiles
+    print(json.dumps({**result, **vars(args), "torch": torch.__version__}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
