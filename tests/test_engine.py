@@ -81,7 +81,7 @@ def test_update_is_one_step_down_the_gradient_of_the_summed_terms():
     terms = {"a": net.head(x).mean(), "b": 3 * net.head.weight.sum()}
     (gradient,) = torch.autograd.grad(sum(terms.values()), weight, retain_graph=True)
     expected = weight.detach() - 0.1 * gradient
-    update(optimizer(net), net.group("head"), terms)
+    update(optimizer(net), net.group("head"), {**terms, "constant": torch.tensor(2.0)})
     torch.testing.assert_close(weight.detach(), expected)
 
 

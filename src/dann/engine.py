@@ -91,7 +91,8 @@ def eager(net: Network, method: Game, optimizer: torch.optim.Optimizer) -> Play:
 def update(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], terms: Terms) -> None:
     """Take one optimiser step of some parameters on the sum of the terms; the others get no gradient."""
     optimizer.zero_grad()
-    gradients = torch.autograd.grad(tuple(terms.values()), parameters, allow_unused=True)
+    losses = [term for term in terms.values() if term.requires_grad]  # one that no weight changes is there to be seen
+    gradients = torch.autograd.grad(losses, parameters, allow_unused=True)
     for parameter, gradient in zip(parameters, gradients, strict=True):
         parameter.grad = gradient
     optimizer.step()
