@@ -1,22 +1,20 @@
 """Cost of a training step of `dann reproduce mnist-m` against a plain hand-written PyTorch loop.
 
 Both do the same work on the same kind of data: the paper's network, 64 + 64 rows from resident uint8 tensors, mean
-subtraction, DANN's losses, SGD with momentum and weight decay, both schedules, averaged weights. The loops take turns
-in one process, step by step, because the speed of a machine drifts: only the ratio means anything.
+subtraction, DANN's losses, SGD with momentum and weight decay, both schedules, averaged weights.
 
-    python benchmarks/step.py [--blocks 300] [--steps 1] [--threads 1]
+    python benchmarks/step.py [--turns 300] [--steps 1] [--threads 1]
 """
 
 import argparse
 import json
-import statistics
-import time
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from turns import summary, take_turns
 
 from dann.domains import Domains
 from dann.engine import WeightAverage, train
@@ -83,27 +81,15 @@ def our_loop(source, labels, target):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--blocks", type=int, default=300)
+    parser.add_argument("--turns", type=int, default=300)
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     (source, labels), (target, _) = images(0), images(1)
     loops = {"plain": plain_loop(source, labels, target), "dann": our_loop(source, labels, target)}
-    times = {name: [] for name in loops}
-    for block in range(args.blocks + 1):
-        for name, loop in loops.items():
-            start = time.process_time()
-            for _ in range(args.steps):
-                next(loop)
-            if block:  # the first one warms up
-                times[name].append((time.process_time() - start) / args.steps * 1e3)
-    ratios = [a / b for a, b in zip(times["dann"], times["plain"], strict=True)]
-    result = {f"{name} ms CPU a step, median": round(statistics.median(t), 2) for name, t in times.items()}
-    result["dann / plain, median"] = round(statistics.median(ratios), 3)
-    quartiles = statistics.quantiles(ratios, n=4)
-    result["dann / plain, quartiles"] = [round(quartiles[0], 3), round(quartiles[2], 3)]
-    print(json.dumps({**result, "blocks": args.blocks, "threads": args.threads, "torch": torch.__version__}, indent=1))
+    result = summary(take_turns(loops, args.turns, args.steps), "plain")
+    print(json.dumps({**result, **vars(args), "torch": torch.__version__}, indent=1))
 
 
 if __name__ == "__main__":

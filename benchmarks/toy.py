@@ -2,20 +2,19 @@
 
 All train DANN on points of the plane: 2-64-64 tanh units, a linear label head, a domain head of 32 units, Adam, 32 + 32
 rows. "naive" reads its batches through a DataLoader a domain, as most scripts do; "plain" gathers them from resident
-tensors. The loops take turns in one process, because the speed of a machine drifts: only the ratios mean anything.
+tensors.
 
     python benchmarks/toy.py [--turns 100] [--steps 20] [--width 32] [--batch 32]
 """
 
 import argparse
 import json
-import statistics
-import time
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from turns import summary, take_turns
 
 from dann import DANN, MLP, DomainAdapter, Domains
 from dann.datasets import moons
@@ -85,20 +84,8 @@ def main():
         "eager": by_engine(task, False, args),
         "recorded": by_engine(task, True, args),
     }
-    times = {name: [] for name in loops}
     with flushed_denormals():
-        for turn in range(args.turns + 1):
-            for name, loop in loops.items():
-                start = time.process_time()
-                for _ in range(args.steps):
-                    next(loop)
-                if turn:  # the first one warms up
-                    times[name].append((time.process_time() - start) / args.steps * 1e6)
-    result = {"us CPU a step, median": {name: round(statistics.median(t)) for name, t in times.items()}}
-    for name in ("naive", "plain", "eager"):
-        ratios = [a / b for a, b in zip(times[name], times["recorded"], strict=True)]
-        quartiles = [round(q, 2) for q in statistics.quantiles(ratios, n=4)]
-        result[f"{name} / recorded, quartiles"] = quartiles
+        result = summary(take_turns(loops, args.turns, args.steps), "recorded")
     print(json.dumps({**result, **vars(args), "torch": torch.__version__}, indent=1))
 
 
