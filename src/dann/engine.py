@@ -62,16 +62,18 @@ def train(
     for group in optimizer.param_groups if record else ():
         group["lr"] = torch.tensor(float(group["lr"]), dtype=torch.float64)  # a number would be recorded as it is
     for number in range(start, steps):
-        batch, progress = stream.at(number), number / steps
         if schedule is not None:
             for group in optimizer.param_groups:
-                lr = group["base_lr"] * schedule(progress)
+                lr = group["base_lr"] * schedule(number / steps)
                 group["lr"] = group["lr"].fill_(lr) if record else lr
         if not net.training:  # the caller may have evaluated in between
             net.train()
+        batch, progress = stream.at(number), torch.tensor(number / steps, device=device)
         if record and number == start + 2:  # the optimiser has its state by now
-            play = recorded(play, batch)
-        yield Step(number, play(batch, torch.tensor(progress, device=device)))
+            terms, play = recorded(play, batch, progress)
+        else:
+            terms = play(batch, progress)
+        yield Step(number, terms)
 
 
 def eager(net: Network, method: Game, optimizer: torch.optim.Optimizer) -> Play:
@@ -98,33 +100,28 @@ def update(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter],
     optimizer.step()
 
 
-def recorded(play: Play, first: Batch) -> Play:
-    """Return a function that plays the first batch, and on the others repeats the operations that this took.
+def recorded(play: Play, batch: Batch, progress: Tensor) -> tuple[Terms, Play]:
+    """Play a batch; return its terms, and a function that repeats on others the operations that this took.
 
     The operations of small networks take less time than what finds them: Python, and the graph of gradients. The
     recording has the backward pass and the optimiser written out, and gives the same bits (benchmarks/toy.py has the
     gain). It is right where every step does the same: for methods that hold no state of their own and do not look at
     the values of tensors. The batches must be blocks of the same sizes.
     """
-    run: Callable[..., tuple[Tensor, ...]] | None = None
-    names: tuple[str, ...] = ()
+    seen: list[Terms] = []
+
+    def step(x: Tensor, y: Tensor, index: Tensor, progress: Tensor) -> tuple[Tensor, ...]:
+        seen.append(play(batch._replace(x=x, y=y, index=index), progress))
+        return tuple(seen[0].values())
+
+    run = simplified(make_fx(step)(batch.x, batch.y, batch.index, progress))
+    (terms,) = seen
 
     def repeat(batch: Batch, progress: Tensor) -> Terms:
-        nonlocal run, names
-        if run is None:
-            seen: list[Terms] = []
-
-            def step(x: Tensor, y: Tensor, index: Tensor, progress: Tensor) -> tuple[Tensor, ...]:
-                seen.append(play(first._replace(x=x, y=y, index=index), progress))
-                return tuple(seen[0].values())
-
-            run = simplified(make_fx(step)(batch.x, batch.y, batch.index, progress))
-            names = tuple(seen[0])
-            return seen[0]
         with torch.no_grad():
-            return dict(zip(names, run(batch.x, batch.y, batch.index, progress), strict=True))
+            return dict(zip(terms, run(batch.x, batch.y, batch.index, progress), strict=True))
 
-    return repeat
+    return terms, repeat
 
 
 def simplified(recording: torch.fx.GraphModule) -> Callable[..., tuple[Tensor, ...]]:
