@@ -217,6 +217,28 @@ def test_a_recorded_training_has_the_same_bits(settings, arrays, monkeypatch):
         assert torch.equal(same.network_.state_dict()[name], weight), name
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_recorded_training_goes_on_to_the_same_bits(optimizer, arrays, monkeypatch, tmp_path):
+    monkeypatch.setattr(dann.adapter, "CHECKPOINT_SECONDS", 0)
+    whole, _ = fitted(arrays, True, monkeypatch, optimizer=optimizer, lr_schedule="cosine")
+
+    def interrupt(step):
+        if step.number == 7:
+            raise KeyboardInterrupt
+
+    def again(**options):
+        return (
+            DomainAdapter(backbone=MLP((8,)), steps=12, batch_size=8, device="cpu")
+            .set_params(optimizer=optimizer, lr_schedule="cosine")
+            .fit(arrays.x, arrays.y, arrays.xt, run=tmp_path, **options)
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        again(on_step=interrupt)
+    for name, weight in again().network_.state_dict().items():
+        assert torch.equal(weight, whole.network_.state_dict()[name]), name
+
+
 class OnesOwn(DANN):
     """May count its steps, for all the package knows."""
 
