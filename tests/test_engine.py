@@ -185,13 +185,13 @@ def test_a_small_training_uses_one_thread(arrays, three_threads):
 # recording
 
 
-def fitted(arrays, record, monkeypatch, steps=12, backbone=None, **settings):
+def fitted(arrays, record, monkeypatch, steps=12, backbone=None, labelled=False, **settings):
     """Train with every step recorded, or none; return the estimator and how often a graph was made."""
     made = []
     monkeypatch.setattr(dann.adapter, "RECORDING_PAYS", 1 if record else 10**9)
     monkeypatch.setattr(dann.engine, "make_fx", lambda step: made.append(step) or make_fx(step))
     adapter = DomainAdapter(backbone=backbone or MLP((8,)), steps=steps, batch_size=8, device="cpu")
-    adapter.set_params(**settings).fit(arrays.x, arrays.y, arrays.xt)
+    adapter.set_params(**settings).fit(arrays.x, arrays.y, arrays.xt, arrays.yt if labelled else None)
     return adapter, len(made)
 
 
@@ -200,6 +200,8 @@ SETTINGS = {
     "constant weight": {"method": DANN(weight=0.3, schedule="constant", lr_multiplier=3.0, label_smoothing=0.1)},
     "source-only": {"method": "source-only"},
     "domain-only": {"method": "domain-only"},
+    "target-only": {"method": "target-only", "labelled": True},
+    "labelled target": {"labelled": True},
     "sgd": {"optimizer": "sgd", "lr_schedule": "annealing", "weight_decay": 0.01},
     "cosine, averaged": {"lr_schedule": "cosine", "averaging": 0.9},
     "dropout": {"backbone": MLP((8,), head_hidden=(6,), dropout=0.5)},

@@ -128,7 +128,7 @@ def simplified(recording: torch.fx.GraphModule) -> Callable[..., tuple[Tensor, .
     """Return the recording as a function, without what only profilers and the graph of gradients needed."""
     aten, graph = torch.ops.aten, recording.graph
     for node in reversed(graph.nodes):
-        if isinstance(node.target, torch._ops.OpOverload) and node.target.namespace == "profiler":
+        if getattr(node.target, "namespace", "") == "profiler":
             graph.erase_node(node)
     held: dict[str, torch.fx.Node] = {}  # weights and other tensors: as arguments they need no look-up in the module
     first = next(node for node in graph.nodes if node.op != "placeholder")
@@ -166,8 +166,8 @@ def threads_for(work: float) -> Iterator[None]:
 def flushed_denormals() -> Iterator[None]:
     """Take numbers below 1e-38 for 0 inside the block, where one thread computes.
 
-    Units that weight decay has switched off leave such numbers everywhere, and a processor takes a hundred times as
-    long for them. Several threads would not agree on them, and results would not repeat.
+    Units that weight decay has switched off leave such numbers everywhere, and a processor is many times slower
+    on them. Several threads would not agree on them, and results would not repeat.
     """
     before = bool(torch.tensor(1e-40) * 1 == 0)
     torch.set_flush_denormal(before or torch.get_num_threads() == 1)

@@ -168,7 +168,7 @@ class Network(nn.Module):
         counts: list[int] = []
 
         def count(layer: nn.Module, _: object, output: Tensor) -> None:
-            if isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)):
+            if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
                 counts.append(layer.weight.numel() * output.numel() // layer.weight.shape[0])
 
         handles = [layer.register_forward_hook(count) for layer in self.modules()]

@@ -162,7 +162,7 @@ class Study:
         self.rows = others
         self._store(complete=False)
         start = time.perf_counter()
-        adapter = self._train(task, adapter, (dataset, method, seed), set(snapshots))
+        adapter = self._train(task, clone(adapter).set_params(random_state=seed), dataset, method, set(snapshots))
         seconds = time.perf_counter() - start
         adapter.save(model)
         both = {"source": task.source_test, "target": task.target_test}
@@ -175,18 +175,14 @@ class Study:
         self._store(complete=False)
         return adapter
 
-    def _train(
-        self, task: Task, adapter: DomainAdapter, names: tuple[str, str, int], wanted: set[int]
-    ) -> DomainAdapter:
-        """Train a copy of the adapter and keep the snapshots that are wanted."""
-        dataset, method, seed = names
-        key = f"{dataset}-{method}-{seed}"
-        adapter = clone(adapter).set_params(random_state=seed)
+    def _train(self, task: Task, adapter: DomainAdapter, dataset: str, method: str, wanted: set[int]) -> DomainAdapter:
+        """Train the adapter and keep the snapshots that are wanted."""
+        key = f"{dataset}-{method}-{adapter.random_state}"
 
         def on_step(step: Step) -> None:
             done = step.number + 1
             if self.on_progress is not None and (done % PROGRESS_EVERY == 0 or done == adapter.steps):
-                self.on_progress(f"{dataset} · {method} · seed {seed}", done, adapter.steps)
+                self.on_progress(f"{dataset} · {method} · seed {adapter.random_state}", done, adapter.steps)
             if done in wanted:
                 x, x_target = task.source_test.x, task.target_test.x
                 arrays = {"source": adapter.transform(x), "target": adapter.transform(x_target)}
