@@ -58,7 +58,7 @@ def by_hand(task, batches, args):
         yield
 
 
-def by_engine(task, record, args):
+def by_engine(task, repeat, args):
     """Return the engine's loop, set up as the estimator sets it up."""
     method = DANN()
     estimator = DomainAdapter(method, MLP((64, 64), activation="tanh", domain_hidden=(args.width,)))
@@ -66,7 +66,7 @@ def by_engine(task, record, args):
     estimator.classes_, estimator.shape_, estimator.n_domains_ = domains.classes, domains.shape, 2
     net = estimator._build(Normalize.fit([d.x for d in domains.all], "standard"), method)
     stream = ArrayStream(domains, args.batch, seed=0)
-    return train(net, method, stream, estimator._optimizer(net, method), TOTAL, record=record)
+    return train(net, method, stream, estimator._optimizer(net, method), TOTAL, repeat=repeat)
 
 
 def main():

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.fx.experimental.proxy_tensor import make_fx
 
 import dann.adapter
+import dann.engine
 from dann import DANN, MLP, DomainAdapter, Domains, Network, annealing
 from dann.engine import WORK_OF_A_THREAD, flushed_denormals, threads_for, train, update
+from dann.optimizers import Optimizer
+from dann.recording import record
 from dann.streams import ArrayStream
 
 
@@ -19,9 +21,8 @@ def network():
     return net
 
 
-def optimizer(net, lr=0.1, **factors):
-    groups = [{"params": net.group(p), "base_lr": lr * factors.get(p, 1.0), "lr": lr} for p in net.players]
-    return torch.optim.SGD(groups)
+def optimizer(net, lr=0.1, factors={}, **settings):  # noqa: B006
+    return Optimizer([(net.group(p), lr * factors.get(p, 1.0)) for p in net.players], **settings)
 
 
 @pytest.fixture
@@ -70,8 +71,7 @@ def test_a_move_changes_its_players_and_nobody_else(stream):
 
 def test_weight_decay_and_momentum_do_not_move_players_that_sit_out(stream):
     net = network()
-    momentum = torch.optim.SGD(optimizer(net).param_groups, lr=0.1, momentum=0.9, weight_decay=0.5)
-    list(train(net, Game(), stream, momentum, steps=3))
+    list(train(net, Game(), stream, optimizer(net, momentum=0.9, weight_decay=0.5), steps=3))
     assert changed(network().state_dict(), net.state_dict()) == {"encoder", "critic"}
 
 
@@ -121,17 +121,17 @@ def test_a_finished_run_has_no_steps_left(stream):
 
 def test_the_schedule_scales_each_groups_own_learning_rate(stream):
     net = network()
-    opt = optimizer(net, lr=0.2, critic=10.0)
+    opt = optimizer(net, lr=0.2, factors={"critic": 10.0})
     for step in train(net, Recorder(), stream, opt, 4, schedule=annealing):
         factor = annealing(step.number / 4)
-        assert [g["lr"] for g in opt.param_groups] == pytest.approx([0.2 * factor, 0.2 * factor, 2.0 * factor])
+        assert [float(r) for r in opt.rates] == pytest.approx([0.2 * factor, 0.2 * factor, 2.0 * factor])
 
 
 def test_without_a_schedule_learning_rates_are_left_alone(stream):
     net = network()
-    opt = optimizer(net, lr=0.2, critic=10.0)
+    opt = optimizer(net, lr=0.2, factors={"critic": 10.0})
     list(train(net, Recorder(), stream, opt, 3))
-    assert [g["lr"] for g in opt.param_groups] == [0.2, 0.2, 0.2]
+    assert [float(rate) for rate in opt.rates] == [0.2, 0.2, 2.0]
 
 
 def test_the_caller_may_evaluate_between_the_steps(stream):
@@ -185,11 +185,11 @@ def test_a_small_training_uses_one_thread(arrays, three_threads):
 # recording
 
 
-def fitted(arrays, record, monkeypatch, steps=12, backbone=None, labelled=False, **settings):
-    """Train with every step recorded, or none; return the estimator and how often a graph was made."""
+def fitted(arrays, repeat, monkeypatch, steps=12, backbone=None, labelled=False, **settings):
+    """Train with a recorded step, or without; return the estimator and how often one was recorded."""
     made = []
-    monkeypatch.setattr(dann.adapter, "RECORDING_PAYS", 1 if record else 10**9)
-    monkeypatch.setattr(dann.engine, "make_fx", lambda step: made.append(step) or make_fx(step))
+    monkeypatch.setattr(dann.adapter, "RECORDING_PAYS", 1 if repeat else 10**9)
+    monkeypatch.setattr(dann.engine, "record", lambda step, *args, **kw: made.append(1) or record(step, *args, **kw))
     adapter = DomainAdapter(backbone=backbone or MLP((8,)), steps=steps, batch_size=8, device="cpu")
     adapter.set_params(**settings).fit(arrays.x, arrays.y, arrays.xt, arrays.yt if labelled else None)
     return adapter, len(made)
@@ -253,7 +253,7 @@ def test_what_could_change_from_step_to_step_is_not_recorded(settings, arrays, m
 
 
 def test_a_short_training_is_not_recorded(arrays, monkeypatch):
-    monkeypatch.setattr(dann.engine, "make_fx", None)
+    monkeypatch.setattr(dann.engine, "record", None)
     assert len(DomainAdapter(steps=3, log_every=1, device="cpu").fit(arrays.x, arrays.y, arrays.xt).history_) == 3
 
 

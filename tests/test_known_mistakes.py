@@ -11,7 +11,6 @@ from torch import nn
 import dann.adapter
 from dann import DANN, MLP, DomainAdapter, Domains, Network, classification_metrics, warmup
 from dann.datasets.mnist_m import build
-from dann.engine import update
 from dann.functional import domain_loss, reverse_gradient
 from dann.streams import ArrayStream
 
@@ -58,8 +57,8 @@ def test_1_a_discriminator_that_ends_in_a_softmax_over_one_output_would_be_notic
         net.parts.update(method.build(net))
         batch = ArrayStream(Domains.from_arrays(arrays.x, arrays.y, arrays.xt), 8, seed=0).at(0)
         terms = method.loss(net, *net.views(batch), torch.tensor(1.0))
-        update(torch.optim.SGD(net.parameters(), lr=0.0), net.group("domain"), terms)
-        sizes[type(method)] = sum(p.grad.abs().sum().item() for p in net.group("domain"))
+        gradients = torch.autograd.grad(sum(terms.values()), net.group("domain"))
+        sizes[type(method)] = sum(g.abs().sum().item() for g in gradients)
     assert sizes[Softmaxed] == 0
     assert sizes[DANN] > 0
 

@@ -23,6 +23,7 @@ from .methods import METHODS, Method
 from .methods.dann import domain_logits
 from .metrics import classification_metrics
 from .network import Network, Normalize, initialize
+from .optimizers import OPTIMIZERS, Optimizer
 from .streams import ArrayStream
 
 LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {
@@ -30,7 +31,6 @@ LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {
     "annealing": annealing,
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
 }
-OPTIMIZERS = ("adam", "sgd")
 EVALUATION_ROWS = 512  # rows a forward pass outside training: bounds the memory of predict
 CHECKPOINT_SECONDS = 15.0
 
@@ -192,9 +192,9 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             stream = ArrayStream(domains, self.batch_size, self.seed_, device)
             self.history_: list[dict[str, float]] = []
             work = 3 * net.work(self.shape_) * sum(stream.sizes)  # forward, and twice as much back
-            record = self.steps >= RECORDING_PAYS and work < WORK_OF_A_THREAD and self._may_record(method, device)
+            repeat = self.steps >= RECORDING_PAYS and work < WORK_OF_A_THREAD and self._may_record(method, device)
             with threads_for(work), flushed_denormals():
-                self._train(net, method, stream, domains, run, on_step, record)
+                self._train(net, method, stream, domains, run, on_step, repeat)
         net.eval()
         return self
 
@@ -206,7 +206,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         domains: Domains,
         run: str | os.PathLike[str] | None,
         on_step: Callable[[Step], None] | None,
-        record: bool,
+        repeat: bool,
     ) -> None:
         optimizer, device = self._optimizer(net, method), stream.device
         average = WeightAverage(net, self.averaging) if self.averaging else None
@@ -234,7 +234,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
 
         last = time.monotonic()
         schedule = LR_SCHEDULES[self.lr_schedule]
-        for step in train(net, method, stream, optimizer, self.steps, start, schedule, record):
+        for step in train(net, method, stream, optimizer, self.steps, start, schedule, repeat):
             done = step.number + 1
             if average is not None:
                 average.update(done)
@@ -329,16 +329,13 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
                 initialize(net.module_of(player), self.initialization)
         return net
 
-    def _optimizer(self, net: Network, method: Method) -> torch.optim.Optimizer:
+    def _optimizer(self, net: Network, method: Method) -> Optimizer:
         factors = method.learning_rates()
         by_rate: dict[float, list[nn.Parameter]] = {}  # few groups: each costs a call in every step
         for player in net.players:
             by_rate.setdefault(self.lr * factors.get(player, 1.0), []).extend(net.group(player))
-        groups = [{"params": parameters, "lr": lr, "base_lr": lr} for lr, parameters in by_rate.items() if parameters]
-        if self.optimizer == "sgd":
-            return torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay, fused=True)
-        betas = (self.momentum, 0.999)
-        return torch.optim.Adam(groups, betas=betas, weight_decay=self.weight_decay, fused=True)
+        groups = [(parameters, lr) for lr, parameters in by_rate.items() if parameters]
+        return Optimizer(groups, self.optimizer, self.momentum, self.weight_decay)
 
     def _passes(self, X: Any) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (features, logits) of blocks of rows, in evaluation mode, without gradients."""

@@ -6,10 +6,11 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from .domains import Batch
 from .network import Network
+from .optimizers import Optimizer
+from .recording import record
 from .streams import ArrayStream
 
 RECORDING_PAYS = 500  # steps in which a recording, about 0.1 s, earns back what it cost: benchmarks/toy.py
@@ -38,45 +39,40 @@ def train(
     net: Network,
     method: Game,
     stream: ArrayStream,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     steps: int,
     start: int = 0,
     schedule: Callable[[float], float] | None = None,
-    record: bool = False,
+    repeat: bool = False,
 ) -> Iterator[Step]:
     """Play ``method`` on ``net`` and yield a `Step` after every batch; the caller decides what to do in between.
 
     Parameters
     ----------
-    optimizer : torch.optim.Optimizer
-        Its parameter groups carry ``base_lr``, the learning rate at factor 1.
+    optimizer : Optimizer
     steps, start : int
         The whole length of the training, and the first step to take: ``start > 0`` resumes.
     schedule : callable, optional
         progress (0 … 1) → factor on the learning rates.
-    record : bool
-        Repeat the operations of an early step instead of finding them anew; see `recorded` for where that is right.
+    repeat : bool
+        Repeat the operations of the first step instead of finding them anew; see `recorded` for where that is right.
     """
     device = stream.device
     play = eager(net, method, optimizer)
-    for group in optimizer.param_groups if record else ():
-        group["lr"] = torch.tensor(float(group["lr"]), dtype=torch.float64)  # a number would be recorded as it is
     for number in range(start, steps):
         if schedule is not None:
-            for group in optimizer.param_groups:
-                lr = group["base_lr"] * schedule(number / steps)
-                group["lr"] = group["lr"].fill_(lr) if record else lr
+            optimizer.scale(schedule(number / steps))
         if not net.training:  # the caller may have evaluated in between
             net.train()
         batch, progress = stream.at(number), torch.tensor(number / steps, device=device)
-        if record and number == start + 2:  # the optimiser has its state by now
+        if repeat and number == start:
             terms, play = recorded(play, batch, progress)
         else:
             terms = play(batch, progress)
         yield Step(number, terms)
 
 
-def eager(net: Network, method: Game, optimizer: torch.optim.Optimizer) -> Play:
+def eager(net: Network, method: Game, optimizer: Optimizer) -> Play:
     """Return the function that takes all steps of the optimiser on one batch."""
     group = {player: net.group(player) for player in net.players}  # once: walking through modules is slow
 
@@ -90,62 +86,25 @@ def eager(net: Network, method: Game, optimizer: torch.optim.Optimizer) -> Play:
     return play
 
 
-def update(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], terms: Terms) -> None:
-    """Take one optimiser step of some parameters on the sum of the terms; the others get no gradient."""
-    optimizer.zero_grad()
+def update(optimizer: Optimizer, parameters: Sequence[nn.Parameter], terms: Terms) -> None:
+    """Take one optimiser step of some parameters on the sum of the terms; the others stay as they are."""
     losses = [term for term in terms.values() if term.requires_grad]  # one that no weight changes is there to be seen
-    gradients = torch.autograd.grad(losses, parameters, allow_unused=True)
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = gradient
-    optimizer.step()
+    optimizer.step(parameters, torch.autograd.grad(losses, parameters, allow_unused=True))
 
 
 def recorded(play: Play, batch: Batch, progress: Tensor) -> tuple[Terms, Play]:
     """Play a batch; return its terms, and a function that repeats on others the operations that this took.
 
-    The operations of small networks take less time than what finds them: Python, and the graph of gradients. The
-    recording has the backward pass and the optimiser written out, and gives the same bits (benchmarks/toy.py has the
-    gain). It is right where every step does the same: for methods that hold no state of their own and do not look at
-    the values of tensors. The batches must be blocks of the same sizes.
+    Right for methods that hold no state of their own; see `record`. The batches are blocks of the same sizes.
     """
-    seen: list[Terms] = []
+    terms: Terms = {}
 
     def step(x: Tensor, y: Tensor, index: Tensor, progress: Tensor) -> tuple[Tensor, ...]:
-        seen.append(play(batch._replace(x=x, y=y, index=index), progress))
-        return tuple(seen[0].values())
+        terms.update(play(batch._replace(x=x, y=y, index=index), progress))
+        return tuple(terms.values())
 
-    run = simplified(make_fx(step)(batch.x, batch.y, batch.index, progress))
-    (terms,) = seen
-
-    def repeat(batch: Batch, progress: Tensor) -> Terms:
-        with torch.no_grad():
-            return dict(zip(terms, run(batch.x, batch.y, batch.index, progress), strict=True))
-
-    return terms, repeat
-
-
-def simplified(recording: torch.fx.GraphModule) -> Callable[..., tuple[Tensor, ...]]:
-    """Return the recording as a function, without what only profilers and the graph of gradients needed."""
-    aten, graph = torch.ops.aten, recording.graph
-    for node in reversed(graph.nodes):
-        if getattr(node.target, "namespace", "") == "profiler":
-            graph.erase_node(node)
-    held: dict[str, torch.fx.Node] = {}  # weights and other tensors: as arguments they need no look-up in the module
-    first = next(node for node in graph.nodes if node.op != "placeholder")
-    for node in graph.nodes:
-        if node.op == "get_attr":
-            if node.target not in held:
-                with graph.inserting_before(first):
-                    held[node.target] = graph.placeholder(f"held_{len(held)}")
-            node.replace_all_uses_with(held[node.target])
-        elif node.target is aten.detach.default:
-            node.replace_all_uses_with(node.args[0])
-        elif node.target is aten.t.default and node.args[0].target is aten.t.default:
-            node.replace_all_uses_with(node.args[0].args[0])
-    tensors = [getattr(recording, name) for name in held]
-    graph.eliminate_dead_code()
-    recording.recompile()
-    return lambda *arguments: recording.forward(*arguments, *tensors)
+    _, run = record(step, (batch.x, batch.y, batch.index, progress), constants=(batch.domain,))
+    return terms, lambda batch, progress: dict(zip(terms, run(batch.x, batch.y, batch.index, progress), strict=True))
 
 
 @contextmanager

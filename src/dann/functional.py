@@ -28,8 +28,8 @@ def reverse_gradient(x: Tensor, strength: float | Tensor = 1.0) -> Tensor:
     ----------
     Ganin & Lempitsky, ICML 2015, equations 11-12 (https://arxiv.org/abs/1409.7495).
     """
-    still = x.detach()
-    return still + (x - still) * -strength
+    weight = -strength.to(x) if isinstance(strength, Tensor) else -strength
+    return torch.lerp(x.detach(), x, weight)  # x + weight (x - x), and only the second x has a gradient
 
 
 class GradientReversal(nn.Module):

@@ -4,6 +4,7 @@ from torch import nn
 
 from dann import MLP, DomainAdapter, DomainOnly, Domains, Network, domain_accuracy
 from dann.engine import train
+from dann.optimizers import Optimizer
 from dann.streams import ArrayStream
 
 
@@ -34,5 +35,5 @@ def test_it_never_touches_the_label_head(arrays):
     net.parts.update(method.build(net))
     before = net.head.weight.detach().clone()
     stream = ArrayStream(Domains.from_arrays(arrays.x, arrays.y, arrays.xt), 8, seed=0)
-    list(train(net, method, stream, torch.optim.Adam(net.parameters()), steps=5))
+    list(train(net, method, stream, Optimizer([(list(net.parameters()), 0.001)], "adam", 0.9), steps=5))
     assert torch.equal(net.head.weight, before)

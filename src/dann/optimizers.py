@@ -1,0 +1,110 @@
+"""SGD and Adam on PyTorch's fused kernels."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+OPTIMIZERS = ("adam", "sgd")
+Group = tuple[list[nn.Parameter], float]
+
+
+class Optimizer:
+    """Adam or SGD with momentum: one learning rate a group, and one factor on all of them.
+
+    It gives the bits of PyTorch's optimiser classes. Those import PyTorch's compiler, which takes as long as importing
+    PyTorch itself, and keep the learning rate in a number, which a recorded step could not change.
+
+    Parameters
+    ----------
+    groups : iterable of (parameters, learning rate at factor 1)
+    kind : {"adam", "sgd"}
+    momentum : float
+        0 … 1. With "adam" its β1; β2 is .999 and ε 1e-8.
+    weight_decay : float
+        ≥ 0, added to the gradient as that factor times the weights.
+    """
+
+    def __init__(self, groups: Iterable[Group], kind: str = "sgd", momentum: float = 0.0, weight_decay: float = 0.0):
+        if kind not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {kind!r}; choose one of: {', '.join(OPTIMIZERS)}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum={momentum!r} must lie in [0, 1)")
+        if not weight_decay >= 0:
+            raise ValueError(f"weight_decay={weight_decay!r} must be a number of at least 0")
+        self.groups = [(list(parameters), lr) for parameters, lr in groups]
+        self.kind, self.momentum, self.weight_decay = kind, momentum, weight_decay
+        self.rates = [_rate(parameters[0].device, lr) for parameters, lr in self.groups]
+        self._one = torch.ones((), device=self.rates[0].device)
+        self._group: dict[Tensor, int] = {p: k for k, (parameters, _) in enumerate(self.groups) for p in parameters}
+        self._state: dict[Tensor, list[Tensor]] = {p: self._fresh(p) for p in self._group}
+
+    def _fresh(self, p: Tensor) -> list[Tensor]:
+        """Return what is known of a parameter before the first step: averages, and the number of steps."""
+        zeros = torch.zeros_like(p, requires_grad=False)
+        if self.kind == "sgd":
+            return [zeros] if self.momentum else []
+        return [zeros, zeros.clone(), torch.zeros((), device=p.device)]
+
+    def scale(self, factor: float) -> None:
+        """Set the factor on the learning rates, without waiting for the device."""
+        for (_, lr), rate in zip(self.groups, self.rates, strict=True):
+            rate.fill_(lr * factor)
+
+    @torch.no_grad()
+    def step(self, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
+        """Update some parameters, in place; those without a gradient stay as they are, without weight decay too."""
+        chosen: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        for p, gradient in zip(parameters, gradients, strict=True):
+            if gradient is not None:
+                chosen.setdefault(self._group[p], []).append((p, gradient))
+        for k, pairs in chosen.items():
+            weights, slopes = [p for p, _ in pairs], [gradient for _, gradient in pairs]
+            state = [list(column) for column in zip(*(self._state[p] for p in weights), strict=True)]
+            if self.kind == "sgd":
+                torch._fused_sgd_(
+                    weights,
+                    slopes,
+                    state[0] if state else [],
+                    lr=self.rates[k],
+                    momentum=self.momentum,
+                    weight_decay=self.weight_decay,
+                    dampening=0.0,
+                    nesterov=False,
+                    maximize=False,
+                    is_first_step=False,
+                )
+            else:
+                mean, square, counts = state
+                torch._foreach_add_(counts, [self._one] * len(counts))
+                torch._fused_adam_(
+                    weights,
+                    slopes,
+                    mean,
+                    square,
+                    [],
+                    counts,
+                    lr=self.rates[k],
+                    beta1=self.momentum,
+                    beta2=0.999,
+                    eps=1e-8,
+                    weight_decay=self.weight_decay,
+                    amsgrad=False,
+                    maximize=False,
+                )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as plain containers of tensors, in the order of the groups."""
+        return {"kind": self.kind, "state": list(self._state.values())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from an earlier state."""
+        for mine, values in zip(self._state.values(), state["state"], strict=True):
+            for tensor, value in zip(mine, values, strict=True):
+                tensor.copy_(value)
+
+
+def _rate(device: torch.device, lr: float) -> Tensor:
+    """Return a learning rate as the fused kernels take it: they round it on the CPU, and read it on a GPU."""
+    return torch.tensor(lr, dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)

@@ -1,0 +1,125 @@
+"""Recordings: the tensor operations of one call of a function, to be repeated on other tensors."""
+
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
+
+aten = torch.ops.aten
+Function = Callable[..., tuple[Tensor, ...]]
+
+
+class CannotRecord(RuntimeError):
+    """A function whose operations depend on the values of tensors."""
+
+
+def record(function: Function, inputs: Sequence[Tensor], constants: Sequence[Tensor] = ()) -> tuple[Any, Function]:
+    """Call a function; return what it returned, and a function that repeats its operations on other inputs.
+
+    The operations of small networks take less time than what finds them: Python, and the graph of gradients. A
+    recording holds them alone, with those of the backward pass and the optimiser written out, and gives the same bits:
+    benchmarks/toy.py measures the gain. Tensors that are no inputs are those of the recorded call, so weights and the
+    optimiser's state change in place. Right where every call does the same operations: random numbers are drawn anew,
+    but Python's own variables stay as they were.
+
+    Parameters
+    ----------
+    function : callable
+        Tensors → tuple of tensors.
+    inputs : sequence of Tensor
+        Of the recorded call; later ones have the same shapes and types.
+    constants : sequence of Tensor
+        Tensors whose values never change: what follows from them alone is not computed again.
+
+    Raises
+    ------
+    CannotRecord
+        The function reads the value of a tensor.
+    """
+    with _Tape() as tape:
+        outputs = function(*inputs)
+    return outputs, tape.function(inputs, outputs, constants)
+
+
+class _Tape(TorchDispatchMode):
+    """Keeps every operation with its arguments and results, all alive, so that no two tensors share an identity."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # else PyTorch imports its compiler, only to keep it out of the method below
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if operation.namespace == "profiler":
+            return operation(*args, **(kwargs or {}))
+        masks = any(t.dtype in (torch.bool, torch.uint8) for t in _tensors(args[1:]))
+        whole = operation is aten.index.Tensor and not masks  # it has the tag for the sake of masks
+        if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(operation.tags) and not whole:
+            raise CannotRecord(f"{operation} depends on the values of a tensor")
+        result = operation(*args, **(kwargs or {}))
+        self.calls.append((operation, args, kwargs or {}, result))
+        return result
+
+    def function(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], constants: Sequence[Tensor]) -> Function:
+        """Return the operations as a function of the inputs."""
+        graph = torch.fx.Graph()
+        nodes: dict[int, Any] = {id(tensor): graph.placeholder(f"input_{i}") for i, tensor in enumerate(inputs)}
+        last_input, held = next(reversed(graph.nodes)), list[Tensor]()  # the others become arguments too: no look-ups
+        constant, written = {id(tensor) for tensor in constants}, self._written()
+
+        def node(tensor: Tensor) -> torch.fx.Node:
+            if id(tensor) not in nodes:
+                with graph.inserting_after(last_input):
+                    nodes[id(tensor)] = graph.placeholder(f"held_{len(held)}")
+                held.append(tensor)
+            return nodes[id(tensor)]
+
+        for operation, args, kwargs, result in self.calls:
+            tensors, results = _tensors((args, kwargs)), _tensors(result)
+            if self._follows(operation, tensors, results, constant, written):
+                constant.update(id(t) for t in results)
+            elif operation is aten.detach.default:  # was for the graph of gradients
+                nodes[id(result)] = node(tensors[0])
+            elif operation is aten.t.default and node(tensors[0]).target is aten.t.default:
+                nodes[id(result)] = node(tensors[0]).args[0]
+            else:
+                call = graph.call_function(operation, *tree_map_only(Tensor, node, (args, kwargs)))
+                parts = enumerate(result if isinstance(result, (list, tuple)) else ())
+                nodes[id(result)] = call
+                nodes |= {id(part): graph.call_function(operator.getitem, (call, i)) for i, part in parts}
+        graph.output(tuple(node(tensor) for tensor in outputs))
+        graph.eliminate_dead_code()
+        run = torch.fx.GraphModule(torch.nn.Module(), graph).forward
+        return torch.no_grad()(lambda *arguments: run(*arguments, *reversed(held)))
+
+    @staticmethod
+    def _follows(operation: Any, tensors: Any, results: Any, constant: set[int], written: set[int]) -> bool:
+        """Whether the results are the same in every call."""
+        if torch.Tag.nondeterministic_seeded in operation.tags or any(_storage(t) in written for t in results):
+            return False
+        return all(id(t) in constant for t in tensors)
+
+    def _written(self) -> set[int]:
+        """Return the memory that some operation changes in place."""
+        written = set()
+        for operation, args, kwargs, _ in self.calls:
+            named = {a.name: value for a, value in zip(operation._schema.arguments, args, strict=False)} | kwargs
+            for argument in operation._schema.arguments:
+                if argument.alias_info is not None and argument.alias_info.is_write:
+                    written |= {_storage(t) for t in _tensors(named.get(argument.name))}
+        return written
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()

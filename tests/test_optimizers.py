@@ -1,0 +1,97 @@
+import pytest
+import torch
+from torch import nn
+
+from dann.optimizers import Optimizer
+
+SETTINGS = [
+    {"kind": "adam", "momentum": 0.9},
+    {"kind": "adam", "momentum": 0.5, "weight_decay": 0.01},
+    {"kind": "sgd"},
+    {"kind": "sgd", "momentum": 0.9, "weight_decay": 0.01},
+]
+
+
+def weights():
+    generator = torch.Generator().manual_seed(0)
+    return [nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((4, 3), (4,), (2, 4))]
+
+
+def gradients(step):
+    generator = torch.Generator().manual_seed(100 + step)
+    return [torch.randn(w.shape, generator=generator) for w in weights()]
+
+
+def both(kind="sgd", momentum=0.0, weight_decay=0.0):
+    """Return weights in two groups and our optimiser on them, and the same of PyTorch's."""
+    ours, theirs = weights(), weights()
+    groups = [{"params": theirs[:2], "lr": 0.1}, {"params": theirs[2:], "lr": 0.01}]
+    common = {"weight_decay": weight_decay, "fused": True}
+    if kind == "adam":
+        reference = torch.optim.Adam(groups, betas=(momentum, 0.999), **common)
+    else:
+        reference = torch.optim.SGD(groups, momentum=momentum, **common)
+    return ours, Optimizer([(ours[:2], 0.1), (ours[2:], 0.01)], kind, momentum, weight_decay), theirs, reference
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_it_gives_the_bits_of_pytorchs_optimisers(settings):
+    ours, optimizer, theirs, reference = both(**settings)
+    for step in range(6):
+        factor = 1 / (1 + step)
+        optimizer.scale(factor)
+        for group, lr in zip(reference.param_groups, (0.1, 0.01), strict=True):
+            group["lr"] = lr * factor
+        slopes = gradients(step)
+        if step == 3:
+            slopes[1] = None  # the parameter sits out
+        optimizer.step(ours, slopes)
+        for parameter, slope in zip(theirs, slopes, strict=True):
+            parameter.grad = slope
+        reference.step()
+        for mine, other in zip(ours, theirs, strict=True):
+            assert torch.equal(mine, other)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_some_of_its_parameters_step_and_the_others_stay(settings):
+    ours, optimizer, _, _ = both(**settings)
+    optimizer.step([ours[2], ours[0]], [gradients(0)[2], gradients(0)[0]])
+    same = [torch.equal(mine, before) for mine, before in zip(ours, weights(), strict=True)]
+    assert same == [False, True, False]
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_it_goes_on_from_its_state(settings):
+    whole, optimizer, _, _ = both(**settings)
+    for step in range(3):
+        optimizer.step(whole, gradients(step))
+    resumed, later, _, _ = both(**settings)
+    for mine, other in zip(resumed, whole, strict=True):
+        mine.data.copy_(other.detach())
+    later.load_state_dict(optimizer.state_dict())
+    for step in range(3, 6):
+        optimizer.step(whole, gradients(step))
+        later.step(resumed, gradients(step))
+    for mine, other in zip(resumed, whole, strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_it_can_take_a_recorded_state_only_of_as_many_parameters():
+    _, optimizer, _, _ = both(kind="adam", momentum=0.9)
+    with pytest.raises(ValueError, match="zip"):
+        Optimizer([(weights()[:1], 0.1)], "adam", 0.9).load_state_dict(optimizer.state_dict())
+
+
+def test_unknown_kinds_are_refused():
+    with pytest.raises(ValueError, match="unknown optimizer 'lbfgs'; choose one of: adam, sgd"):
+        Optimizer([(weights(), 0.1)], "lbfgs")
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [({"momentum": 1.0}, "momentum=1.0 must lie in"), ({"weight_decay": float("nan")}, "weight_decay=nan must be")],
+)
+def test_settings_out_of_range_are_refused(setting, says):
+    with pytest.raises(ValueError, match=says):
+        Optimizer([(weights(), 0.1)], **setting)

@@ -1,0 +1,121 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dann.recording import CannotRecord, record
+
+
+def recorded(function, *inputs, constants=()):
+    """Record a function on some inputs; return the recording."""
+    return record(function, inputs, constants)[1]
+
+
+def test_the_first_call_is_the_functions_own():
+    (total,), _ = record(lambda x: (x.sum(),), [torch.arange(3.0)])
+    assert total == 3
+
+
+def test_it_repeats_the_operations_on_other_inputs():
+    run = recorded(lambda x, y: (x * y, (x - y).sum()), torch.randn(3), torch.randn(3))
+    product, difference = run(torch.tensor([1.0, 2, 3]), torch.tensor([4.0, 5, 6]))
+    assert (product.tolist(), difference.item()) == ([4, 10, 18], -9)
+
+
+def test_gradients_are_part_of_it():
+    net = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+
+    def gradients(x, y):
+        return torch.autograd.grad(F.cross_entropy(net(x), y), list(net.parameters()))
+
+    run = recorded(gradients, torch.randn(5, 3), torch.tensor([0, 1, 1, 0, 1]))
+    x, y = torch.randn(5, 3), torch.tensor([1, 1, 0, 0, 0])
+    for mine, expected in zip(run(x, y), gradients(x, y), strict=True):
+        assert torch.equal(mine, expected)
+        assert not mine.requires_grad
+
+
+def test_tensors_outside_change_in_place():
+    counter, average = torch.zeros(()), nn.BatchNorm1d(2)
+
+    def step(x):
+        counter.add_(1)
+        return (average(x).mean() * counter,)
+
+    run = recorded(step, torch.randn(4, 2))
+    mean = average.running_mean.clone()
+    run(torch.full((4, 2), 100.0))
+    assert counter == 2
+    assert average.num_batches_tracked == 2
+    assert torch.allclose(average.running_mean, 0.9 * mean + 10)
+
+
+def test_what_is_filled_outside_reaches_it():
+    rate = torch.tensor(1.0)
+    run = recorded(lambda x: (x * rate,), torch.ones(1))
+    rate.fill_(5)
+    assert run(torch.ones(1))[0] == 5
+
+
+def test_random_numbers_are_drawn_anew():
+    dropout = nn.Dropout(0.5)
+    torch.manual_seed(0)
+    run = recorded(lambda x: (dropout(x),), torch.ones(100))
+    drawn = run(torch.ones(100))[0]
+    torch.manual_seed(0)
+    expected = [dropout(torch.ones(100)) for _ in range(2)][1]
+    assert torch.equal(drawn, expected)
+    assert not torch.equal(drawn, run(torch.ones(100))[0])
+
+
+def operations(run, *inputs):
+    """Names of the operations of a recording."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        run(*inputs)
+    return {event.key for event in seen.key_averages()}
+
+
+def test_what_follows_from_constants_alone_is_not_computed_again():
+    domain = torch.tensor([0, 0, 1])
+
+    def share(x):
+        return (x * (1 / (domain[:, None] == torch.arange(2)).sum(0))[domain],)
+
+    x = torch.randn(3)
+    once, again = recorded(share, torch.ones(3), constants=[domain]), recorded(share, torch.ones(3))
+    assert torch.equal(once(x)[0], share(x)[0])
+    assert torch.equal(again(x)[0], share(x)[0])
+    assert "aten::eq" in operations(again, x)
+    assert "aten::eq" not in operations(once, x)
+
+
+def test_new_tensors_that_are_written_to_are_no_constants():
+    def total(x):
+        sums = torch.zeros(2)
+        sums[0] += x.sum()
+        return (sums,)
+
+    run = recorded(total, torch.ones(3))
+    assert [run(torch.ones(3))[0].tolist() for _ in range(2)] == [[3, 0], [3, 0]]
+
+
+@pytest.mark.parametrize(
+    "reads", [lambda x: (x * x.max().item(),), lambda x: (x if x.sum() > 0 else -x,), lambda x: (x[x > 0],)]
+)
+def test_functions_that_depend_on_values_are_refused(reads):
+    with pytest.raises(CannotRecord, match="depends on the values of a tensor"):
+        recorded(reads, torch.ones(3))
+
+
+def test_pytorchs_compiler_is_not_imported():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, torch, dann.adapter; dann.adapter.RECORDING_PAYS = 1; x = torch.randn(20, 3).numpy()\n"
+        "dann.DomainAdapter('dann', dann.MLP((4,)), steps=3, device='cpu').fit(x, x[:, 0] > 0, x)\n"
+        "assert 'torch._dynamo' not in sys.modules and 'sympy' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
