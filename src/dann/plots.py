@@ -85,6 +85,13 @@ def regions(
             ax.plot([], [], color=line, lw=1.6, label=label)
 
 
+def letter(ax: Axes, place: np.ndarray, text: str) -> None:
+    """Write a letter at a point (2,), to be read in front of other points too."""
+    from matplotlib.patheffects import withStroke
+
+    ax.annotate(text, place, weight="bold", path_effects=[withStroke(linewidth=2.5, foreground="white")])
+
+
 def projection(x: np.ndarray) -> np.ndarray:
     """Return the first two principal components (n, 2) of rows (n, d); a single column is shown against zero."""
     from sklearn.decomposition import PCA

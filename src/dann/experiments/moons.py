@@ -72,14 +72,13 @@ def draw(study: Study, task: Task, models: dict[str, DomainAdapter]) -> None:
             plots.domains(row[2], task.source.x, task.target.x)
             plots.domains(row[3], task.source.x, task.target.x, size=4)
             hidden_units(row[3], model, both)
-            for place, letter in zip(four, "ABCD", strict=True):
-                row[0].annotate(letter, place, weight="bold")
-            for place, letter in zip(features[len(both) :], "ABCD", strict=True):
-                row[1].annotate(letter, place, weight="bold")
+            for ax, places in ((row[0], four), (row[1], features[len(both) :])):
+                for place, letter in zip(places, "ABCD", strict=True):
+                    plots.letter(ax, place, letter)
             accuracy = study.values(task.name, name)[0]
             row[0].set_ylabel(f"{name}\ntarget accuracy {accuracy:.3f}", fontsize=11)
-            for ax in row:
-                ax.legend(fontsize=6, loc="best", framealpha=0.6)
+            for ax, corner in zip(row, ("lower right", "best", "upper left", "upper left"), strict=True):
+                ax.legend(fontsize=6, loc=corner, framealpha=0.6)
         for ax, title in zip(axes[0], ("labels", "features (PCA)", "domains", "units of the first layer"), strict=True):
             ax.set_title(title)
 
