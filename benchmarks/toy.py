@@ -18,8 +18,9 @@ from turns import summary, take_turns
 
 from dann import DANN, MLP, DomainAdapter, Domains
 from dann.datasets import moons
-from dann.engine import flushed_denormals, train
+from dann.engine import train
 from dann.functional import warmup
+from dann.machine import flushed_denormals
 from dann.network import Normalize
 from dann.streams import ArrayStream
 

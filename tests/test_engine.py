@@ -8,7 +8,7 @@ from torch import nn
 import dann.adapter
 import dann.engine
 from dann import DANN, MLP, DomainAdapter, Domains, Network, annealing
-from dann.engine import WORK_OF_A_THREAD, flushed_denormals, threads_for, train, update
+from dann.engine import train, update
 from dann.optimizers import Optimizer
 from dann.recording import record
 from dann.streams import ArrayStream
@@ -150,28 +150,7 @@ def test_every_step_is_taken_only_when_the_caller_asks_for_it(stream):
     assert np.isfinite(net.head.weight.detach().numpy()).all()
 
 
-# threads
-
-
-@pytest.fixture
-def three_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.mark.parametrize(("share", "threads"), [(0.0, 1), (1.4, 1), (2.2, 2), (1e6, 3)])
-def test_a_thread_is_used_where_there_is_work_for_it(share, threads, three_threads):
-    with threads_for(share * WORK_OF_A_THREAD):
-        assert torch.get_num_threads() == threads
-    assert torch.get_num_threads() == 3
-
-
-def test_the_threads_come_back_behind_an_error(three_threads):
-    with pytest.raises(KeyError), threads_for(0):
-        raise KeyError
-    assert torch.get_num_threads() == 3
+# processor
 
 
 def test_a_small_training_uses_one_thread(arrays, three_threads):
@@ -255,24 +234,6 @@ def test_what_could_change_from_step_to_step_is_not_recorded(settings, arrays, m
 def test_a_short_training_is_not_recorded(arrays, monkeypatch):
     monkeypatch.setattr(dann.engine, "record", None)
     assert len(DomainAdapter(steps=3, log_every=1, device="cpu").fit(arrays.x, arrays.y, arrays.xt).history_) == 3
-
-
-# denormal numbers
-
-
-def test_denormals_are_flushed_inside_and_kept_behind():
-    tiny = torch.tensor([1e-40])
-    with threads_for(0), flushed_denormals():
-        assert (tiny * 1).item() == 0
-        with flushed_denormals():
-            pass
-        assert (tiny * 1).item() == 0
-    assert (tiny * 1).item() > 0
-
-
-def test_denormals_are_kept_where_several_threads_compute(three_threads):
-    with flushed_denormals():
-        assert (torch.tensor([1e-40]) * 1).item() > 0
 
 
 def test_a_small_training_leaves_no_denormal_weights(arrays):

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dann.recording import CannotRecord, record
+from dann.recording import record
 
 
 def recorded(function, *inputs, constants=()):
@@ -104,9 +104,11 @@ def test_new_tensors_that_are_written_to_are_no_constants():
 @pytest.mark.parametrize(
     "reads", [lambda x: (x * x.max().item(),), lambda x: (x if x.sum() > 0 else -x,), lambda x: (x[x > 0],)]
 )
-def test_functions_that_depend_on_values_are_refused(reads):
-    with pytest.raises(CannotRecord, match="depends on the values of a tensor"):
-        recorded(reads, torch.ones(3))
+def test_functions_that_depend_on_values_are_called_and_not_recorded(reads):
+    with pytest.warns(UserWarning, match="not compiled: aten.* depends on the values of a tensor"):
+        (result,), run = record(reads, [torch.ones(3)])
+    assert torch.equal(result, torch.ones(3))
+    assert run is None
 
 
 def test_pytorchs_compiler_is_not_imported():

@@ -15,10 +15,11 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from . import runs
-from .backbones import BACKBONES, MLP, Backbone, Custom, feature_width
+from .backbones import BACKBONES, Backbone, Custom, feature_width
 from .domains import Domains, arrange, as_inputs, as_labels, encode, match_inputs
-from .engine import RECORDING_PAYS, WORK_OF_A_THREAD, Step, WeightAverage, flushed_denormals, threads_for, train
+from .engine import RECORDING_PAYS, Step, WeightAverage, train
 from .functional import annealing
+from .machine import PRECISIONS, WORK_OF_A_THREAD, precision_for, threads_for, tuned
 from .methods import METHODS, Method
 from .methods.dann import domain_logits
 from .metrics import classification_metrics
@@ -71,6 +72,14 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         Batch norm over source and target rows together or apart; no difference without batch norm.
     initialization : {"torch", "truncated-normal", "xavier", "he"}
         How the weights are drawn; see `initialize`. Never applied to a module of your own.
+    precision : {"auto", "fp32", "bf16"}
+        What convolutions and matrix products of a training compute in. "auto" is bfloat16 on processors with units for
+        it and trainings with enough work, single precision elsewhere; weights, losses and predictions stay in single
+        precision. See docs/performance.md for speed and accuracy.
+    compile : "auto" or bool
+        Repeat the recorded operations of the first step, on a GPU as one CUDA graph. Same bits, less overhead; right
+        where every step does the same operations. "auto" does so on the CPU for small networks and 500 steps or more,
+        if method and network are this package's own; True where you know it of yours.
     log_every : int
         Steps between two entries of `history_`; reading a loss makes a GPU wait.
     device : str
@@ -88,6 +97,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
     history_ : list of dict
         "step" and the loss terms, every ``log_every`` steps and at the last.
     seed_ : int
+    precision_ : torch.dtype
+        Of the training.
     """
 
     def __init__(
@@ -106,6 +117,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         scaling: str = "standard",
         encoding: str = "joint",
         initialization: str = "torch",
+        precision: str = "auto",
+        compile: str | bool = "auto",
         log_every: int = 50,
         device: str = "auto",
         random_state: int | None = 0,
@@ -123,6 +136,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         self.scaling = scaling
         self.encoding = encoding
         self.initialization = initialization
+        self.precision = precision
+        self.compile = compile
         self.log_every = log_every
         self.device = device
         self.random_state = random_state
@@ -192,8 +207,9 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             stream = ArrayStream(domains, self.batch_size, self.seed_, device)
             self.history_: list[dict[str, float]] = []
             work = 3 * net.work(self.shape_) * sum(stream.sizes)  # forward, and twice as much back
-            repeat = self.steps >= RECORDING_PAYS and work < WORK_OF_A_THREAD and self._may_record(method, device)
-            with threads_for(work), flushed_denormals():
+            repeat = self._repeats(method, device, work)
+            self.precision_ = precision_for(self.precision, device, work)
+            with tuned(work):
                 self._train(net, method, stream, domains, run, on_step, repeat)
         net.eval()
         return self
@@ -217,6 +233,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             # what the configuration does not tell: objects of the user's own, and the weights that they bring along
             weights = {name: t.cpu() for name, t in net.state_dict().items()}
             start_of = {"method": repr(method), "weights": runs.digest(weights, repr(net)), "classes": domains.classes}
+            start_of["precision"] = str(self.precision_)
             mark = runs.fingerprint([a for d in domains.all for a in (d.x, d.y)], {**config, **start_of})
             state = runs.load_checkpoint(checkpoint)
             if state is not None:
@@ -234,7 +251,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
 
         last = time.monotonic()
         schedule = LR_SCHEDULES[self.lr_schedule]
-        for step in train(net, method, stream, optimizer, self.steps, start, schedule, repeat):
+        loop = train(net, method, stream, optimizer, self.steps, start, schedule, repeat, self.precision_)
+        for step in loop:
             done = step.number + 1
             if average is not None:
                 average.update(done)
@@ -263,10 +281,15 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         self.history_.append({"step": step.number, **entry})
 
     def _check_settings(self) -> None:
-        for name, choices in (("optimizer", OPTIMIZERS), ("lr_schedule", tuple(LR_SCHEDULES))):
+        for name, choices in (
+            ("optimizer", OPTIMIZERS),
+            ("lr_schedule", tuple(LR_SCHEDULES)),
+            ("precision", PRECISIONS),
+            ("compile", ("auto", True, False)),
+        ):
             value = getattr(self, name)
             if value not in choices:
-                raise ValueError(f"unknown {name} {value!r}; choose one of: {', '.join(choices)}")
+                raise ValueError(f"unknown {name} {value!r}; choose one of: {', '.join(map(str, choices))}")
         for name in ("steps", "batch_size", "log_every"):
             value = getattr(self, name)
             if not isinstance(value, (int, np.integer)) or value < 1:
@@ -297,9 +320,12 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             return BACKBONES[name]()
         return self.backbone
 
-    def _may_record(self, method: Method, device: torch.device) -> bool:
-        """Whether every step does the same operations: true of this package's methods and its plain networks."""
-        return device.type == "cpu" and type(method) in METHODS.values() and type(self._backbone()) is MLP
+    def _repeats(self, method: Method, device: torch.device, work: float) -> bool:
+        """Whether a recorded step is to be repeated."""
+        if self.compile != "auto":
+            return bool(self.compile)
+        own = type(method) in METHODS.values() and type(self._backbone()) in BACKBONES.values()
+        return own and device.type == "cpu" and work < WORK_OF_A_THREAD and self.steps >= RECORDING_PAYS
 
     def _device(self) -> torch.device:
         if self.device == "auto":

@@ -30,14 +30,21 @@ Json = Annotated[Path | None, Parameter(help="Also write settings and rows into 
 Out = Annotated[Path | None, Parameter(help="The run folder. Default: runs/NAME.")]
 RESERVED = {"method": "--method", "random_state": "--seed", "device": "--device"}
 Device = Annotated[str, Parameter(help="cpu, cuda, …; auto takes a GPU where there is one.")]
+Precision = Annotated[str | None, Parameter(help="fp32, bf16 or auto: of convolutions and matrix products.")]
 
 
 @app.command
 def demo(
-    *, seeds: Seeds = None, seed: FirstSeed = 0, json: Json = None, out: Out = None, device: Device = "auto"
+    *,
+    seeds: Seeds = None,
+    seed: FirstSeed = 0,
+    json: Json = None,
+    out: Out = None,
+    device: Device = "auto",
+    precision: Precision = None,
 ) -> None:
     """See it happen on two moons and on handwritten digits, without a download, in about a minute."""
-    _reproduce("demo", {}, seeds, seed, json, out, device)
+    _reproduce("demo", {}, seeds, seed, json, out, device, precision)
 
 
 @app.command
@@ -54,12 +61,13 @@ def reproduce(
     json: Json = None,
     out: Out = None,
     device: Device = "auto",
+    precision: Precision = None,
 ) -> None:
     """Run an experiment and print its figures beside the published ones. `dann list` shows the names."""
     given = {"domains": list(domains), "steps": steps, "preset": preset, "fast": fast}
     if steps is not None and steps < 1:
         raise ValueError(f"--steps {steps} must be at least 1")
-    _reproduce(name, {k: v for k, v in given.items() if v}, seeds, seed, json, out, device)
+    _reproduce(name, {k: v for k, v in given.items() if v}, seeds, seed, json, out, device, precision)
 
 
 @app.command
@@ -165,10 +173,18 @@ def list_() -> None:
 
 
 def _reproduce(
-    name: str, options: dict[str, Any], seeds: int | None, first: int, json: Path | None, out: Path | None, device: str
+    name: str,
+    options: dict[str, Any],
+    seeds: int | None,
+    first: int,
+    json: Path | None,
+    out: Path | None,
+    device: str,
+    precision: str | None,
 ) -> None:
     from .experiments import EXPERIMENTS
     from .experiments.study import Study
+    from .machine import PRECISIONS
 
     if name not in EXPERIMENTS:
         raise ValueError(f"unknown experiment {name!r}; choose one of: {', '.join(EXPERIMENTS)}")
@@ -177,9 +193,11 @@ def _reproduce(
     if n < 1 or first < 0:
         raise ValueError(f"seeds={n} from seed={first}: give at least one seed, and none below 0")
     _check(device, json)
+    if precision not in (None, *PRECISIONS):
+        raise ValueError(f"unknown precision {precision!r}; choose one of: {', '.join(PRECISIONS)}")
     with _progress() as on_progress:
         folder = out or Path("runs") / name
-        study = Study(experiment, folder, list(range(first, first + n)), options, device, on_progress)
+        study = Study(experiment, folder, list(range(first, first + n)), options, device, on_progress, precision)
         study.run()
     _print(study, json)
 

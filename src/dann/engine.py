@@ -1,20 +1,20 @@
 """The only training loop."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from .domains import Batch
+from .machine import autocast
 from .network import Network
 from .optimizers import Optimizer
 from .recording import record
 from .streams import ArrayStream
 
 RECORDING_PAYS = 500  # steps in which a recording, about 0.1 s, earns back what it cost: benchmarks/toy.py
-WORK_OF_A_THREAD = 1e8  # multiply-adds between two waits; below, threads gain little and collapse on a busy machine
 
 
 class Step(NamedTuple):
@@ -26,12 +26,13 @@ class Step(NamedTuple):
 
 Terms = dict[str, Tensor]
 Play = Callable[[Batch, Tensor], Terms]
+Moves = Iterator[tuple[tuple[str, ...], Terms]]
 
 
 class Game(Protocol):
     """What the loop needs of a method."""
 
-    def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[tuple[tuple[str, ...], Terms]]:
+    def moves(self, net: Network, batch: Batch, progress: Tensor) -> Moves:
         """Yield ``(players, terms)`` in the order of play."""
 
 
@@ -44,6 +45,7 @@ def train(
     start: int = 0,
     schedule: Callable[[float], float] | None = None,
     repeat: bool = False,
+    precision: torch.dtype = torch.float32,
 ) -> Iterator[Step]:
     """Play ``method`` on ``net`` and yield a `Step` after every batch; the caller decides what to do in between.
 
@@ -56,9 +58,11 @@ def train(
         progress (0 … 1) → factor on the learning rates.
     repeat : bool
         Repeat the operations of the first step instead of finding them anew; see `recorded` for where that is right.
+    precision : torch.dtype
+        What convolutions and matrix products compute in; weights and losses keep single precision.
     """
     device = stream.device
-    play = eager(net, method, optimizer)
+    play = eager(net, method, optimizer, autocast(stream.device, precision))
     for number in range(start, steps):
         if schedule is not None:
             optimizer.scale(schedule(number / steps))
@@ -72,18 +76,30 @@ def train(
         yield Step(number, terms)
 
 
-def eager(net: Network, method: Game, optimizer: Optimizer) -> Play:
-    """Return the function that takes all steps of the optimiser on one batch."""
+def eager(
+    net: Network, method: Game, optimizer: Optimizer, context: Callable[[], AbstractContextManager[None]]
+) -> Play:
+    """Return the function that takes all steps of the optimiser on one batch; its losses are computed in a context."""
     group = {player: net.group(player) for player in net.players}  # once: walking through modules is slow
 
     def play(batch: Batch, progress: Tensor) -> Terms:
         seen: Terms = {}
-        for players, terms in method.moves(net, batch, progress):
+        for players, terms in inside(context, method.moves(net, batch, progress)):
             update(optimizer, [p for player in players for p in group[player]], terms)
             seen.update({name: term.detach() for name, term in terms.items()})
         return seen
 
     return play
+
+
+def inside(context: Callable[[], AbstractContextManager[None]], moves: Moves) -> Moves:
+    """Compute each move in a context of its own: autocast keeps its copies of weights until it is left."""
+    while True:
+        with context():
+            move = next(moves, None)
+        if move is None:
+            return
+        yield move
 
 
 def update(optimizer: Optimizer, parameters: Sequence[nn.Parameter], terms: Terms) -> None:
@@ -104,36 +120,9 @@ def recorded(play: Play, batch: Batch, progress: Tensor) -> tuple[Terms, Play]:
         return tuple(terms.values())
 
     _, run = record(step, (batch.x, batch.y, batch.index, progress), constants=(batch.domain,))
+    if run is None:
+        return terms, play
     return terms, lambda batch, progress: dict(zip(terms, run(batch.x, batch.y, batch.index, progress), strict=True))
-
-
-@contextmanager
-def threads_for(work: float) -> Iterator[None]:
-    """Let PyTorch use as many of its threads inside the block as ``work`` multiply-adds keep busy, at least one.
-
-    The number depends on nothing but ``work`` and the threads that PyTorch had, so that results repeat.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(before, round(work / WORK_OF_A_THREAD))))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def flushed_denormals() -> Iterator[None]:
-    """Take numbers below 1e-38 for 0 inside the block, where one thread computes.
-
-    Units that weight decay has switched off leave such numbers everywhere, and a processor is many times slower
-    on them. Several threads would not agree on them, and results would not repeat.
-    """
-    before = bool(torch.tensor(1e-40) * 1 == 0)
-    torch.set_flush_denormal(before or torch.get_num_threads() == 1)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(before)
 
 
 class WeightAverage:

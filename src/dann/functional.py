@@ -91,6 +91,11 @@ def annealing(progress: float | Tensor, gain: float = 10.0, power: float = 0.75)
     return (1 + gain * progress) ** -power
 
 
+def single(x: Tensor) -> Tensor:
+    """Return half-precision numbers in single precision, and others as they are: what sums over a batch needs it."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+
+
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Mean cross entropy in nats over the rows whose label is known (``labels >= 0``); 0 when there is none.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .domains import Batch
+from .functional import single
 
 SCALINGS = ("standard", "mean", "image", "none")
 INITIALIZATIONS = ("torch", "truncated-normal", "xavier", "he")
@@ -35,7 +36,7 @@ class View:
     def logits(self) -> Tensor:
         """Logits (n, classes) of the label head."""
         if self._logits is None:  # functools.cached_property would break the graph of torch.compile
-            self._logits = self.head(self.features)
+            self._logits = single(self.head(self.features))
         return self._logits
 
 
@@ -142,8 +143,8 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (n, dim) and logits (n, classes) of stored rows (n, *input)."""
-        features = self.encoder(self.normalize(x))
-        return features, self.head(features)
+        features = single(self.encoder(self.normalize(x)))
+        return features, single(self.head(features))
 
     def encode(self, batch: Batch, rows: slice = slice(None)) -> View:
         """Encode some rows of a batch together."""
@@ -152,7 +153,7 @@ class Network(nn.Module):
     def _view(self, batch: Batch, rows: slice, features: Tensor) -> View:
         labelled = batch.target_labelled or rows.start is None  # sources come first, and have labels
         sides = (batch.x[rows], batch.y[rows], batch.domain[rows], batch.index[rows])
-        return View(*sides, features, self.head, labelled)
+        return View(*sides, single(features), self.head, labelled)
 
     def views(self, batch: Batch) -> tuple[View, View]:
         """Encode a batch and split it into its source and target sides."""

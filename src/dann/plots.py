@@ -89,7 +89,7 @@ def letter(ax: Axes, place: np.ndarray, text: str) -> None:
     """Write a letter at a point (2,), to be read in front of other points too."""
     from matplotlib.patheffects import withStroke
 
-    ax.annotate(text, place, weight="bold", path_effects=[withStroke(linewidth=2.5, foreground="white")])
+    ax.annotate(text, (place[0], place[1]), weight="bold", path_effects=[withStroke(linewidth=2.5, foreground="white")])
 
 
 def projection(x: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Recordings: the tensor operations of one call of a function, to be repeated on other tensors."""
 
 import operator
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,11 +14,9 @@ aten = torch.ops.aten
 Function = Callable[..., tuple[Tensor, ...]]
 
 
-class CannotRecord(RuntimeError):
-    """A function whose operations depend on the values of tensors."""
-
-
-def record(function: Function, inputs: Sequence[Tensor], constants: Sequence[Tensor] = ()) -> tuple[Any, Function]:
+def record(
+    function: Function, inputs: Sequence[Tensor], constants: Sequence[Tensor] = ()
+) -> tuple[tuple[Tensor, ...], Function | None]:
     """Call a function; return what it returned, and a function that repeats its operations on other inputs.
 
     The operations of small networks take less time than what finds them: Python, and the graph of gradients. A
@@ -35,14 +34,46 @@ def record(function: Function, inputs: Sequence[Tensor], constants: Sequence[Ten
     constants : sequence of Tensor
         Tensors whose values never change: what follows from them alone is not computed again.
 
-    Raises
-    ------
-    CannotRecord
-        The function reads the value of a tensor.
+    Returns
+    -------
+    outputs : tuple of Tensor
+    recording : callable or None
+        None, with a warning, where the operations depend on the values of tensors.
     """
     with _Tape() as tape:
         outputs = function(*inputs)
-    return outputs, tape.function(inputs, outputs, constants)
+    if tape.obstacle is not None:
+        warnings.warn(f"not compiled: {tape.obstacle} depends on the values of a tensor", stacklevel=2)
+        return outputs, None
+    run = tape.function(inputs, outputs, constants)
+    return outputs, captured(run, inputs) if inputs[0].is_cuda else run
+
+
+def captured(run: Function, inputs: Sequence[Tensor]) -> Function:
+    """Return a recording as one CUDA graph, all kernels in one launch; as it was, with a warning, if that fails.
+
+    Parameters
+    ----------
+    run : callable
+        A recording.
+    inputs : sequence of Tensor
+        Examples; the graph keeps copies, into which later inputs are written.
+    """
+    static, graph = [tensor.clone() for tensor in inputs], torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph):
+            outputs = run(*static)
+    except RuntimeError as error:
+        warnings.warn(f"not captured as a CUDA graph: {str(error).splitlines()[0]}", stacklevel=3)
+        return run
+
+    def replay(*inputs: Tensor) -> tuple[Tensor, ...]:
+        for mine, new in zip(static, inputs, strict=True):
+            mine.copy_(new)
+        graph.replay()
+        return tuple(tensor.clone() for tensor in outputs)  # the next replay writes over them
+
+    return replay
 
 
 class _Tape(TorchDispatchMode):
@@ -51,6 +82,7 @@ class _Tape(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[Any, Any, Any, Any]] = []
+        self.obstacle: Any = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -62,7 +94,7 @@ class _Tape(TorchDispatchMode):
         masks = any(t.dtype in (torch.bool, torch.uint8) for t in _tensors(args[1:]))
         whole = operation is aten.index.Tensor and not masks  # it has the tag for the sake of masks
         if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(operation.tags) and not whole:
-            raise CannotRecord(f"{operation} depends on the values of a tensor")
+            self.obstacle = self.obstacle or operation
         result = operation(*args, **(kwargs or {}))
         self.calls.append((operation, args, kwargs or {}, result))
         return result

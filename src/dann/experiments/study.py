@@ -66,6 +66,8 @@ class Study:
     device : str
     on_progress : callable, optional
         (description, steps done, steps in all), of the training that is under way.
+    precision : str, optional
+        Of all trainings, instead of the experiment's own.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Study:
         options: Mapping[str, Any] | None = None,
         device: str = "auto",
         on_progress: Callable[[str, int, int], None] | None = None,
+        precision: str | None = None,
     ):
         options = dict(options or {})
         unknown = [name for name in options if name not in experiment.options]
@@ -84,7 +87,8 @@ class Study:
             raise ValueError(f"the experiment {experiment.name} has no option {unknown[0]!r}; its options: {known}")
         self.experiment, self.folder, self.seeds, self.device = experiment, Path(folder), list(seeds), device
         self.options = {**experiment.options, **options}
-        settings = {"seeds": self.seeds, **self.options, "device": device, "version": runs.version()}
+        self.override = {"device": device} | ({"precision": precision} if precision else {})
+        settings = {"seeds": self.seeds, **self.options, **self.override, "version": runs.version()}
         self.settings = json.loads(json.dumps(settings, default=runs.plain))  # as they come back from the file
         self.on_progress = on_progress
         self.rows: list[Row] = []
@@ -154,7 +158,7 @@ class Study:
         """
         dataset, method = dataset or task.name, method or str(adapter.method)
         key = f"{dataset}-{method}-{seed}"
-        adapter.set_params(device=self.device)
+        adapter.set_params(**self.override)
         model = self.folder / "models" / f"{key}.safetensors"
         others = [r for r in self.rows if (r["dataset"], r["method"], r["seed"]) != (dataset, method, seed)]
         if len(others) < len(self.rows) and model.exists():

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..domains import Domains
-from ..functional import domain_loss, reverse_gradient, warmup
+from ..functional import domain_loss, reverse_gradient, single, warmup
 from ..network import Network, View, mlp
 from .base import Method, Terms
 
@@ -26,7 +26,7 @@ def domain_head(net: Network, hidden: tuple[int, ...] | None) -> nn.Module:
 
 def domain_logits(net: Network, features: Tensor) -> Tensor:
     """Return the domain head's logits (n, domains) of features (n, dim)."""
-    return F.pad(net.parts["domain"](features), (1, 0))
+    return F.pad(single(net.parts["domain"](features)), (1, 0))
 
 
 @dataclass

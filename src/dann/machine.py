@@ -1,0 +1,112 @@
+"""How a training uses the processor: its threads, its memory, and the precision of its arithmetic."""
+
+import ctypes
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
+
+import torch
+
+WORK_OF_A_THREAD = 1e8  # multiply-adds between two waits; below, threads gain little and collapse on a busy machine
+PRECISIONS = ("auto", "fp32", "bf16")
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
+LARGEST, USUAL = 2**31 - 1, 32 * 2**20
+_keepers = 0
+
+
+@contextmanager
+def tuned(work: float) -> Iterator[None]:
+    """Compute inside the block as suits calls of ``work`` multiply-adds each."""
+    with ExitStack() as stack:
+        for context in (threads_for(work), flushed_denormals(), kept_memory()):
+            stack.enter_context(context)
+        yield
+
+
+@contextmanager
+def threads_for(work: float) -> Iterator[None]:
+    """Let PyTorch use as many of its threads inside the block as ``work`` multiply-adds keep busy, at least one.
+
+    The number depends on nothing but ``work`` and the threads that PyTorch had, so that results repeat.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, min(before, round(work / WORK_OF_A_THREAD))))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def flushed_denormals() -> Iterator[None]:
+    """Take numbers below 1e-38 for 0 inside the block, where one thread computes.
+
+    Units that weight decay has switched off leave such numbers everywhere, and a processor is many times slower
+    on them. Several threads would not agree on them, and results would not repeat.
+    """
+    before = bool(torch.tensor(1e-40) * 1 == 0)
+    torch.set_flush_denormal(before or torch.get_num_threads() == 1)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
+
+
+@contextmanager
+def kept_memory() -> Iterator[None]:
+    """Keep memory that is freed inside the block for what is allocated next, where the C library is glibc.
+
+    It would give large tensors back to the system as they are freed, and a step would fetch them anew, page by page:
+    a fifth of the time of the paper's network (benchmarks/step.py). Behind the block the memory goes back, and glibc
+    keeps as much as it does by itself once a program has freed something large.
+    """
+    global _keepers
+    _keepers += 1  # predictions between the steps of a training leave the memory to it
+    _keep(LARGEST, LARGEST)
+    try:
+        yield
+    finally:
+        _keepers -= 1
+        if not _keepers:
+            _keep(USUAL, 2 * USUAL)
+
+
+def _keep(mapped: int, trimmed: int) -> None:
+    """Set the sizes from which glibc maps memory of its own, and returns what is free at the end of its heap."""
+    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    if library is not None and hasattr(library, "malloc_trim"):
+        library.mallopt(MMAP_THRESHOLD, mapped)
+        library.mallopt(TRIM_THRESHOLD, trimmed)
+        if trimmed < LARGEST:
+            library.malloc_trim(0)
+
+
+def precision_for(wanted: str, device: torch.device, work: float) -> torch.dtype:
+    """Return the type that convolutions and matrix products compute in.
+
+    Parameters
+    ----------
+    wanted : {"auto", "fp32", "bf16"}
+        "auto" is bfloat16 where the device has units for it, AMX on the CPU, and a step has the work of a thread;
+        single precision elsewhere: with AVX-512's instructions alone bfloat16 is slower.
+    device : torch.device
+    work : float
+        Multiply-adds of a step.
+    """
+    if wanted not in PRECISIONS:
+        raise ValueError(f"unknown precision {wanted!r}; choose one of: {', '.join(PRECISIONS)}")
+    gains = wanted == "auto" and work >= WORK_OF_A_THREAD and has_bf16_units(device)
+    return torch.bfloat16 if wanted == "bf16" or gains else torch.float32
+
+
+def autocast(device: torch.device, precision: torch.dtype) -> Callable[[], AbstractContextManager[None]]:
+    """Return what makes the contexts that compute in a precision; nothing for single precision, which costs a call."""
+    return nullcontext if precision == torch.float32 else partial(torch.autocast, device.type, precision)
+
+
+def has_bf16_units(device: torch.device) -> bool:
+    """Whether a device multiplies matrices in bfloat16 faster than in single precision."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
