@@ -1,95 +1,64 @@
-"""Cost of a training step of `dann reproduce mnist-m` against a plain hand-written PyTorch loop.
+"""Cost of a training step of the paper's network on 64 + 64 images, beside other loops and libraries.
 
-Both do the same work on the same kind of data: the paper's network, 64 + 64 rows from resident uint8 tensors, mean
-subtraction, DANN's losses, SGD with momentum and weight decay, both schedules, averaged weights.
+    python benchmarks/step.py [--others FOLDER] [--bf16] [--turns 30] [--steps 5] [--threads 1] [--json FILE]
 
-    python benchmarks/step.py [--turns 300] [--steps 1] [--threads 1]
+Every loop is a process of its own and trains DANN on the same random images with SGD; the first lines of the files in
+benchmarks/loops say what each does differently. `--others` adds pytorch-adapt, skada and ADAPT, each in an environment
+that is made in FOLDER when it is not there. Times are CPU times, wall times with several threads.
 """
 
 import argparse
-import json
+import subprocess
+import sys
+from pathlib import Path
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from turns import summary, take_turns
+from turns import Worker, compared, report, take_turns
 
-from dann.domains import Domains
-from dann.engine import WeightAverage, train
-from dann.experiments.mnist_m import ADVERSARY, PRESETS, adapter
-from dann.functional import annealing, warmup
-from dann.network import Normalize
-from dann.streams import ArrayStream
-
-ROWS, TOTAL, HALF = 20_000, 8_600, 64
+OTHERS = {
+    "pytorch-adapt": (
+        "pytorch_adapt_dann.py",
+        ["torch==2.13.0"],
+        ["pytorch-adapt==0.0.83", "torchvision", "setuptools<82"],
+    ),
+    "skada": ("skada_dann.py", ["torch==2.13.0"], ["skada==0.6.0", "skorch==1.4.0"]),
+    "adapt": ("adapt_dann.py", ["tensorflow-cpu==2.21.0"], ["adapt==0.4.5"]),
+}
 
 
-def images(seed):
-    """Random images and labels: the cost of a step does not depend on what they show."""
-    rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (ROWS, 3, 28, 28), dtype=np.uint8), rng.integers(0, 10, ROWS)
-
-
-def plain_loop(source, labels, target):
-    """Yield after every step of a loop that a careful user would write."""
-    encoder = nn.Sequential(
-        nn.Conv2d(3, 32, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Conv2d(32, 48, 5), nn.MaxPool2d(2), nn.ReLU(), nn.Flatten()
-    )
-    head = nn.Sequential(nn.Linear(768, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10))
-    domain_head = nn.Sequential(nn.Linear(768, 100), nn.ReLU(), nn.Linear(100, 1))
-    net = nn.ModuleList([encoder, head, domain_head]).to(memory_format=torch.channels_last)
-    groups = [{"params": [*encoder.parameters(), *head.parameters()], "base_lr": 0.01}]
-    groups.append({"params": domain_head.parameters(), "base_lr": 0.005})
-    optimizer = torch.optim.SGD(groups, lr=0.01, momentum=0.9, weight_decay=1e-3)
-    average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(0.998))
-    x_s, y_s, x_t = torch.from_numpy(source), torch.from_numpy(labels), torch.from_numpy(target)
-    mean = (x_s.float().mean((0, 2, 3)) + x_t.float().mean((0, 2, 3)))[:, None, None] / 2
-    for step in range(TOTAL):
-        progress = step / TOTAL
-        for group in optimizer.param_groups:
-            group["lr"] = group["base_lr"] * annealing(progress)
-        i, j = torch.randint(ROWS, (HALF,)), torch.randint(ROWS, (HALF,))
-        x = ((torch.cat([x_s[i], x_t[j]]).float() - mean) / 255).contiguous(memory_format=torch.channels_last)
-        features = encoder(x)
-        label_loss = F.cross_entropy(head(features[:HALF]), y_s[i])
-        strength = 0.5 * warmup(progress)
-        domain = domain_head(features.detach() - strength * (features - features.detach())).squeeze(1)
-        domain_loss = F.softplus(domain[:HALF]).mean() + F.softplus(-domain[HALF:]).mean()
-        optimizer.zero_grad()
-        (label_loss + domain_loss).backward()
-        optimizer.step()
-        average.update_parameters(net)
-        yield
-
-
-def our_loop(source, labels, target):
-    """Yield after every step of the engine's loop, set up as the experiment sets it up."""
-    estimator = adapter(ADVERSARY, {**PRESETS["paper"], "steps": TOTAL})
-    domains = Domains.from_arrays(source, labels, target)
-    estimator.classes_, estimator.shape_, estimator.n_domains_ = domains.classes, domains.shape, 2
-    method = ADVERSARY
-    net = estimator._build(Normalize.fit([d.x for d in domains.all], "mean"), method)
-    net.to(memory_format=torch.channels_last)
-    optimizer = estimator._optimizer(net, method)
-    average = WeightAverage(net, estimator.averaging)
-    for step in train(net, method, ArrayStream(domains, HALF, seed=0), optimizer, TOTAL, schedule=annealing):
-        average.update(step.number + 1)
-        yield
+def environment(folder, name):
+    """Return the Python of a library's own environment, which is made if it is not there."""
+    _, first, then = OTHERS[name]
+    python = folder / name / "bin" / "python"
+    if not (folder / name / "made").exists():
+        print(f"making {folder / name}", file=sys.stderr)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", folder / name], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *first], check=True)
+        subprocess.run([python, "-m", "pip", "install", "-q", *first, *then], check=True)  # first: to keep its version
+        (folder / name / "made").touch()
+    return str(python)
 
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--turns", type=int, default=300)
-    parser.add_argument("--steps", type=int, default=1)
+    parser.add_argument("--others", type=Path)
+    parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--turns", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    (source, labels), (target, _) = images(0), images(1)
-    loops = {"plain": plain_loop(source, labels, target), "dann": our_loop(source, labels, target)}
-    result = summary(take_turns(loops, args.turns, args.steps), "plain")
-    print(json.dumps({**result, **vars(args), "torch": torch.__version__}, indent=1))
+    loops = {"dann": ("ours.py",), "careful": ("careful.py",), "naive": ("naive.py",)}
+    if args.bf16:
+        loops |= {"dann bf16": ("ours.py", "bf16"), "careful bf16": ("careful.py", "bf16")}
+    workers = {name: Worker(*command, threads=args.threads) for name, command in loops.items()}
+    for name in OTHERS if args.others else ():
+        workers[name] = Worker(OTHERS[name][0], python=environment(args.others, name), threads=args.threads)
+    times = take_turns(workers, args.turns, args.steps, "cpu" if args.threads == 1 else "wall")
+    rows = compared(times, "dann")
+    for row in rows:
+        row["peak MB"] = round(workers[row["loop"]].close()["peak"])
+        row["versions"] = " ".join(f"{k} {v}" for k, v in workers[row["loop"]].versions.items())
+    report("step", rows, args.json, turns=args.turns, steps=args.steps, threads=args.threads)
 
 
 if __name__ == "__main__":

@@ -4,17 +4,17 @@ All train DANN on points of the plane: 2-64-64 tanh units, a linear label head, 
 rows. "naive" reads its batches through a DataLoader a domain, as most scripts do; "plain" gathers them from resident
 tensors.
 
-    python benchmarks/toy.py [--turns 100] [--steps 20] [--width 32] [--batch 32]
+    python benchmarks/toy.py [--turns 100] [--steps 20] [--width 32] [--batch 32] [--json FILE]
 """
 
 import argparse
-import json
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from turns import summary, take_turns
+from turns import compared, report, stepper, take_turns
 
 from dann import DANN, MLP, DomainAdapter, Domains
 from dann.datasets import moons
@@ -76,6 +76,7 @@ def main():
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
     task = moons(seed=0)
@@ -86,8 +87,9 @@ def main():
         "recorded": by_engine(task, True, args),
     }
     with flushed_denormals():
-        result = summary(take_turns(loops, args.turns, args.steps), "recorded")
-    print(json.dumps({**result, **vars(args), "torch": torch.__version__}, indent=1))
+        times = take_turns({name: stepper(loop) for name, loop in loops.items()}, args.turns, args.steps)
+    settings = {"turns": args.turns, "steps": args.steps, "width": args.width, "batch": args.batch}
+    report("toy", compared(times, "recorded"), args.json, **settings)
 
 
 if __name__ == "__main__":

@@ -1,38 +1,110 @@
-"""Loops that take turns in one process: the speed of a machine drifts, so only ratios within one run mean anything."""
+"""Loops that take turns in one run: the speed of a machine drifts, so only ratios within one run mean anything."""
 
+import json
+import os
+import platform
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+Advance = Callable[[int], dict[str, float]]  # take so many steps → seconds of "cpu" and "wall"
+HERE = Path(__file__).parent
 
 
-def take_turns(loops: dict[str, Iterator[None]], turns: int, steps: int) -> dict[str, list[float]]:
-    """Return the CPU milliseconds a step of every loop in every turn; a first turn only warms up.
+def stepper(loop: Iterator[Any]) -> Advance:
+    """Return a loop of this process: an iterator that takes a step whenever it is asked for the next item."""
 
-    Parameters
-    ----------
-    loops : dict
-        Names and iterators that take a step whenever they are asked for the next item.
-    turns, steps : int
-        Turns of each loop, and steps in one turn.
-    """
+    def advance(steps: int) -> dict[str, float]:
+        cpu, wall = time.process_time(), time.perf_counter()
+        for _ in range(steps):
+            next(loop)
+        return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+
+    return advance
+
+
+class Worker:
+    """A loop in a process of its own, which may belong to another environment: see loops/gate.py for the other end."""
+
+    def __init__(self, script: str, *arguments: object, python: str = sys.executable, threads: int = 1):
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        command = [python, str(HERE / "loops" / script), *map(str, arguments)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self.name = script
+        self.versions = self._read()  # comes with the first step
+
+    def __call__(self, steps: int) -> dict[str, float]:
+        """Take so many steps."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        return self._read()
+
+    def _read(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.name} ended with exit status {self.process.wait()}")
+        return json.loads(line)
+
+    def close(self) -> dict[str, float]:
+        """End the process; return its "peak" memory in MB."""
+        return self(0)
+
+
+def take_turns(loops: dict[str, Advance], turns: int, steps: int, clock: str = "cpu") -> dict[str, list[float]]:
+    """Return the milliseconds a step of every loop in every turn; a first turn only warms up."""
     times: dict[str, list[float]] = {name: [] for name in loops}
     for turn in range(turns + 1):
-        for name, loop in loops.items():
-            start = time.process_time()
-            for _ in range(steps):
-                next(loop)
+        for name, advance in loops.items():
+            taken = advance(steps)[clock] / steps * 1e3
             if turn:
-                times[name].append((time.process_time() - start) / steps * 1e3)
+                times[name].append(taken)
     return times
 
 
-def summary(times: dict[str, list[float]], against: str) -> dict[str, dict[str, float] | list[float]]:
-    """Return the median of every loop, and median and quartiles of its ratio to one of them, turn by turn."""
-    result: dict[str, dict[str, float] | list[float]] = {
-        "ms CPU a step, median": {name: round(statistics.median(t), 3) for name, t in times.items()}
-    }
+def compared(times: dict[str, list[float]], against: str) -> list[dict[str, Any]]:
+    """Return a row a loop: median of its times, and quartiles of the ratio to one of the loops, turn by turn."""
+    rows = []
     for name, own in times.items():
-        if name != against:
-            ratios = [a / b for a, b in zip(own, times[against], strict=True)]
-            result[f"{name} / {against}, quartiles"] = [round(q, 3) for q in statistics.quantiles(ratios, n=4)]
-    return result
+        ratios = [a / b for a, b in zip(own, times[against], strict=True)]
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        row = {"loop": name, "ms": statistics.median(own), "low": low, f"times {against}": middle, "high": high}
+        rows.append({key: value if isinstance(value, str) else round(value, 3) for key, value in row.items()})
+    return rows
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine and the versions of what runs on it."""
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return {
+        "processor": capabilities.get("cpu_name", platform.processor()),
+        "cores": os.cpu_count(),
+        "avx512_bf16": bool(capabilities.get("avx512_bf16")),
+        "amx_bf16": bool(capabilities.get("amx_bf16")),
+        "gpu": device,
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("dann", "torch", "numpy", "scikit-learn")},
+    }
+
+
+def report(title: str, rows: Sequence[dict[str, Any]], json_file: Path | None, **more: Any) -> None:
+    """Print the rows as a Markdown table under the machine; write everything as JSON if there is a file for it."""
+    result = {"benchmark": title, "machine": machine(), **more, "rows": list(rows)}
+    print(f"{title}\n" + ", ".join(f"{k} {v}" for k, v in {**result["machine"], **more}.items()) + "\n")
+    columns = list(rows[0])
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    for row in rows:
+        print("| " + " | ".join(str(row.get(column, "")) for column in columns) + " |")
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=1) + "\n")

@@ -60,7 +60,7 @@ def test_the_head_on_the_transformed_features_gives_the_probabilities(fitted, ar
 
 def test_predictions_do_not_depend_on_how_many_rows_are_asked_at_once(fitted, arrays, monkeypatch):
     whole = fitted.predict_proba(arrays.xt)
-    monkeypatch.setattr(dann.adapter, "EVALUATION_ROWS", 7)
+    monkeypatch.setattr(dann.adapter, "rows_at_once", lambda *_: 7)
     np.testing.assert_allclose(fitted.predict_proba(arrays.xt), whole, rtol=1e-5)
     np.testing.assert_allclose(fitted.predict_proba(arrays.xt[:1]), whole[:1], rtol=1e-5)
 

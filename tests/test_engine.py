@@ -1,4 +1,5 @@
 import copy
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -150,6 +151,69 @@ def test_every_step_is_taken_only_when_the_caller_asks_for_it(stream):
     assert np.isfinite(net.head.weight.detach().numpy()).all()
 
 
+# precision
+
+
+class Watched(DANN):
+    """Writes down what it computes in."""
+
+    seen: ClassVar[list] = []
+
+    def loss(self, net, source, target, progress):
+        terms = super().loss(net, source, target, progress)
+        hidden = net.parts["domain"][0](target.features)
+        self.seen.append((hidden.dtype, source.features.dtype, source.logits.dtype, terms["domain"].dtype))
+        return terms
+
+
+@pytest.mark.parametrize(("precision", "computes"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_layers_compute_in_the_precision_and_losses_in_single(precision, computes, arrays):
+    Watched.seen.clear()
+    adapter = DomainAdapter(Watched(), MLP((8,)), steps=2, batch_size=8, device="cpu", precision=precision)
+    adapter.fit(arrays.x, arrays.y, arrays.xt)
+    assert set(Watched.seen) == {(computes, torch.float32, torch.float32, torch.float32)}
+    assert adapter.precision_ == computes
+    assert {p.dtype for p in adapter.network_.parameters()} == {torch.float32}
+    assert adapter.predict_proba(arrays.xt).dtype == np.float32
+
+
+def test_bfloat16_trains_what_single_precision_trains(arrays):
+    """A run of bfloat16 that trained nothing, or something else, would be noticed."""
+    losses = []
+    for precision in ("fp32", "bf16"):
+        adapter = DomainAdapter("dann", MLP((8,)), steps=30, lr=0.02, log_every=1, device="cpu", precision=precision)
+        losses.append([entry["label"] for entry in adapter.fit(arrays.x, arrays.y, arrays.xt).history_])
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(losses[1], losses[0], atol=0.02)
+    assert losses[1][-1] < 0.8 * losses[1][0]
+
+
+def test_every_move_sees_the_weights_that_the_move_before_left(stream):
+    """Autocast keeps copies of the weights in half precision: a second move must not get stale ones."""
+    net, seen = network(), []
+
+    class Twice:
+        def moves(self, net, batch, progress):
+            for _ in range(2):
+                seen.append(net.head(net.encoder(batch.x)).sum().item())
+                yield ("head",), {"norm": net.head(net.encoder(batch.x)).float().square().mean()}
+
+    list(train(net, Twice(), stream, optimizer(net, lr=1.0), steps=1, precision=torch.bfloat16))
+    assert seen[0] != seen[1]
+
+
+def test_predictions_take_bfloat16_only_when_it_was_asked_for(arrays, monkeypatch):
+    monkeypatch.setattr(dann.machine, "has_bf16_units", lambda _: True)
+    monkeypatch.setattr(dann.machine, "WORK_OF_A_THREAD", 1)
+    adapter = DomainAdapter("dann", MLP((8,)), steps=2, device="cpu").fit(arrays.x, arrays.y, arrays.xt)
+    assert adapter.precision_ == torch.bfloat16
+    single = adapter.predict_proba(arrays.xt)
+    assert np.array_equal(adapter.set_params(precision="fp32").predict_proba(arrays.xt), single)
+    half = adapter.set_params(precision="bf16").predict_proba(arrays.xt)
+    assert not np.array_equal(half, single)
+    np.testing.assert_allclose(half, single, atol=0.01)
+
+
 # processor
 
 
@@ -185,6 +249,7 @@ SETTINGS = {
     "cosine, averaged": {"lr_schedule": "cosine", "averaging": 0.9},
     "dropout": {"backbone": MLP((8,), head_hidden=(6,), dropout=0.5)},
     "apart": {"encoding": "separate"},
+    "bfloat16": {"precision": "bf16"},
 }
 
 
@@ -229,6 +294,42 @@ class OnesOwn(DANN):
 )
 def test_what_could_change_from_step_to_step_is_not_recorded(settings, arrays, monkeypatch):
     assert fitted(arrays, True, monkeypatch, **settings)[1] == 0
+
+
+def test_ones_own_network_is_recorded_when_asked_for(arrays, monkeypatch):
+    settings = {"backbone": nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)), "method": OnesOwn()}
+    plain, without = fitted(arrays, False, monkeypatch, compile=False, **settings)
+    same, once = fitted(arrays, False, monkeypatch, compile=True, **settings)
+    assert (without, once) == (0, 1)
+    for name, weight in plain.network_.state_dict().items():
+        assert torch.equal(same.network_.state_dict()[name], weight), name
+
+
+class Reads(DANN):
+    """Looks at the value of a loss."""
+
+    def loss(self, net, source, target, progress):
+        terms = super().loss(net, source, target, progress)
+        return terms if terms["label"] > 0 else {}
+
+
+def test_a_method_that_reads_values_is_trained_step_by_step_with_a_warning(arrays, monkeypatch):
+    plain, _ = fitted(arrays, False, monkeypatch, compile=False, method=Reads())
+    with pytest.warns(UserWarning, match="not compiled: .* depends on the values of a tensor") as warned:
+        same, _ = fitted(arrays, False, monkeypatch, compile=True, method=Reads())
+    assert len(warned) == 1
+    assert same.history_ == plain.history_
+
+
+def test_images_are_recorded_too(arrays, monkeypatch):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (20, 1, 16, 16), dtype=np.uint8)
+    models = [
+        DomainAdapter("dann", "small", steps=6, batch_size=4, device="cpu", compile=c).fit(x[:10], [0, 1] * 5, x[10:])
+        for c in (False, True)
+    ]
+    for name, weight in models[0].network_.state_dict().items():
+        assert torch.equal(models[1].network_.state_dict()[name], weight), name
 
 
 def test_a_short_training_is_not_recorded(arrays, monkeypatch):

@@ -1,7 +1,20 @@
+import contextlib
+import ctypes
+import resource
+
 import pytest
 import torch
 
-from dann.machine import WORK_OF_A_THREAD, flushed_denormals, threads_for
+import dann.machine
+from dann.machine import (
+    WORK_OF_A_THREAD,
+    flushed_denormals,
+    has_bf16_units,
+    kept_memory,
+    precision_for,
+    rows_at_once,
+    threads_for,
+)
 
 # threads
 
@@ -35,3 +48,84 @@ def test_denormals_are_flushed_inside_and_kept_behind():
 def test_denormals_are_kept_where_several_threads_compute(three_threads):
     with flushed_denormals():
         assert (torch.tensor([1e-40]) * 1).item() > 0
+
+
+# memory
+
+
+def page_faults(block):
+    """Pages fetched from the system while large tensors come and go."""
+    with block:
+        for _ in range(3):
+            torch.ones(10_000_000)  # 40 MB: glibc maps it by itself
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(5):
+            torch.ones(10_000_000)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
+def test_memory_is_kept_inside_and_given_back_behind():
+    inside, behind = page_faults(kept_memory()), page_faults(contextlib.nullcontext())
+    assert inside < behind / 5
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="the C library is not glibc")
+def test_an_inner_block_leaves_the_memory_to_the_outer_one():
+    with kept_memory():
+        with kept_memory():
+            pass
+        inside = page_faults(contextlib.nullcontext())
+    assert inside < page_faults(contextlib.nullcontext()) / 5
+
+
+@pytest.mark.parametrize("library", [None, object()])
+def test_other_c_libraries_are_left_alone(library, monkeypatch):
+    monkeypatch.setattr(dann.machine.sys, "platform", "linux" if library else "win32")
+    monkeypatch.setattr(dann.machine.ctypes, "CDLL", lambda _: library)
+    with kept_memory():
+        pass
+
+
+# precision
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+BF16, FP32 = torch.bfloat16, torch.float32
+
+
+@pytest.mark.parametrize(
+    ("wanted", "units", "share", "precision"),
+    [
+        ("auto", True, 2.0, BF16),
+        ("auto", True, 0.5, FP32),  # too little work to gain
+        ("auto", False, 2.0, FP32),
+        ("fp32", True, 2.0, FP32),
+        ("bf16", False, 0.5, BF16),
+    ],
+)
+def test_bfloat16_is_taken_where_it_gains_or_is_asked_for(wanted, units, share, precision, monkeypatch):
+    monkeypatch.setattr(dann.machine, "has_bf16_units", lambda _: units)
+    assert precision_for(wanted, CPU, share * WORK_OF_A_THREAD) == precision
+
+
+def test_amx_is_what_counts_on_the_cpu(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": False})
+    assert not has_bf16_units(CPU)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert has_bf16_units(CPU)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert not has_bf16_units(CPU)
+
+
+def test_emulated_bfloat16_does_not_count_on_a_gpu(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: asked.append(including_emulation))
+    assert not has_bf16_units(CUDA)
+    assert asked == [False]
+
+
+@pytest.mark.parametrize(("work", "rows"), [(0, 4096), (1e3, 4096), (4e6, 62), (1e12, 1)])
+def test_predictions_take_as_many_rows_as_the_work_of_one_allows(work, rows):
+    with threads_for(0):
+        assert rows_at_once(work, CPU) == rows
+    assert rows_at_once(work, CUDA) >= rows

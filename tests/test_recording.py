@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dann.recording import record
+from dann.recording import _Tape, captured, record
 
 
 def recorded(function, *inputs, constants=()):
@@ -121,3 +121,40 @@ def test_pytorchs_compiler_is_not_imported():
         "assert 'torch._dynamo' not in sys.modules and 'sympy' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+class Graph:
+    """Stands for a CUDA graph on a machine without one: keeps what was computed inside, and repeats it."""
+
+    def __init__(self, monkeypatch, fails=False):
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
+        monkeypatch.setattr(torch.cuda, "graph", lambda graph: graph)
+        self.fails, self.tape = fails, _Tape()
+
+    def __enter__(self):
+        if self.fails:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        self.tape.__enter__()
+
+    def __exit__(self, *error):
+        self.tape.__exit__(*error)
+
+    def replay(self):
+        for operation, args, kwargs, result in self.tape.calls:
+            result.copy_(operation(*args, **kwargs))
+
+
+def test_a_captured_recording_is_fed_through_its_own_inputs(monkeypatch):
+    Graph(monkeypatch)
+    run = captured(recorded(lambda x, y: (x * y,), torch.ones(2), torch.ones(2)), [torch.ones(2), torch.ones(2)])
+    first = run(torch.tensor([1.0, 2]), torch.tensor([3.0, 4]))
+    second = run(torch.tensor([5.0, 6]), torch.tensor([7.0, 8]))
+    assert (first[0].tolist(), second[0].tolist()) == ([3, 8], [35, 48])
+
+
+def test_a_recording_that_cannot_be_captured_is_repeated_as_it_is(monkeypatch):
+    Graph(monkeypatch, fails=True)
+    plain = recorded(lambda x: (x + 1,), torch.ones(2))
+    with pytest.warns(UserWarning, match="not captured as a CUDA graph: .* when stream is capturing$"):
+        run = captured(plain, [torch.ones(2)])
+    assert run(torch.zeros(2))[0].tolist() == [1, 1]

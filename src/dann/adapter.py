@@ -19,7 +19,7 @@ from .backbones import BACKBONES, Backbone, Custom, feature_width
 from .domains import Domains, arrange, as_inputs, as_labels, encode, match_inputs
 from .engine import RECORDING_PAYS, Step, WeightAverage, train
 from .functional import annealing
-from .machine import PRECISIONS, WORK_OF_A_THREAD, precision_for, threads_for, tuned
+from .machine import PRECISIONS, autocast, precision_for, rows_at_once, threads_for, tuned
 from .methods import METHODS, Method
 from .methods.dann import domain_logits
 from .metrics import classification_metrics
@@ -32,7 +32,6 @@ LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {
     "annealing": annealing,
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
 }
-EVALUATION_ROWS = 512  # rows a forward pass outside training: bounds the memory of predict
 CHECKPOINT_SECONDS = 15.0
 
 
@@ -73,13 +72,13 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
     initialization : {"torch", "truncated-normal", "xavier", "he"}
         How the weights are drawn; see `initialize`. Never applied to a module of your own.
     precision : {"auto", "fp32", "bf16"}
-        What convolutions and matrix products of a training compute in. "auto" is bfloat16 on processors with units for
-        it and trainings with enough work, single precision elsewhere; weights, losses and predictions stay in single
-        precision. See docs/performance.md for speed and accuracy.
+        What convolutions and matrix products compute in. "auto" is bfloat16 for trainings with enough work on
+        processors with units for it, and single precision elsewhere; predictions take bfloat16 for "bf16" alone.
+        Weights and losses stay in single precision. See docs/performance.md for speed and accuracy.
     compile : "auto" or bool
         Repeat the recorded operations of the first step, on a GPU as one CUDA graph. Same bits, less overhead; right
-        where every step does the same operations. "auto" does so on the CPU for small networks and 500 steps or more,
-        if method and network are this package's own; True where you know it of yours.
+        where every step does the same operations. "auto" does so on the CPU in trainings of 500 steps or more, if
+        method and network are this package's own; give True where you know it of yours.
     log_every : int
         Steps between two entries of `history_`; reading a loss makes a GPU wait.
     device : str
@@ -207,7 +206,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             stream = ArrayStream(domains, self.batch_size, self.seed_, device)
             self.history_: list[dict[str, float]] = []
             work = 3 * net.work(self.shape_) * sum(stream.sizes)  # forward, and twice as much back
-            repeat = self._repeats(method, device, work)
+            repeat = self._repeats(method, device)
             self.precision_ = precision_for(self.precision, device, work)
             with tuned(work):
                 self._train(net, method, stream, domains, run, on_step, repeat)
@@ -320,12 +319,12 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             return BACKBONES[name]()
         return self.backbone
 
-    def _repeats(self, method: Method, device: torch.device, work: float) -> bool:
+    def _repeats(self, method: Method, device: torch.device) -> bool:
         """Whether a recorded step is to be repeated."""
         if self.compile != "auto":
             return bool(self.compile)
         own = type(method) in METHODS.values() and type(self._backbone()) in BACKBONES.values()
-        return own and device.type == "cpu" and work < WORK_OF_A_THREAD and self.steps >= RECORDING_PAYS
+        return own and device.type == "cpu" and self.steps >= RECORDING_PAYS
 
     def _device(self) -> torch.device:
         if self.device == "auto":
@@ -371,10 +370,12 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         net = self.network_
         net.eval()
         device = net.normalize.mean.device
-        rows = min(len(x), EVALUATION_ROWS)
-        with torch.inference_mode(), threads_for(net.work(self.shape_) * rows):
-            for i in range(0, len(x), EVALUATION_ROWS):
-                yield net(torch.from_numpy(x[i : i + EVALUATION_ROWS]).to(device))
+        work = net.work(self.shape_)
+        rows = min(len(x), rows_at_once(work, device))
+        half = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        with torch.inference_mode(), threads_for(work * rows), autocast(device, half)():
+            for i in range(0, len(x), rows):
+                yield net(torch.from_numpy(x[i : i + rows]).to(device))
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the encoder's features, float32 (n, dim)."""

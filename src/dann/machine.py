@@ -82,6 +82,16 @@ def _keep(mapped: int, trimmed: int) -> None:
             library.malloc_trim(0)
 
 
+def rows_at_once(work: float, device: torch.device) -> int:
+    """Return how many rows, of ``work`` multiply-adds each, to predict in one pass.
+
+    Few enough for the caches, which is faster by a third than 512 images at once for the paper's network
+    (benchmarks/predict.py), and for the memory; enough to keep the threads busy, or the GPU.
+    """
+    at_once = 1e11 if device.type == "cuda" else 2.5 * WORK_OF_A_THREAD * torch.get_num_threads()
+    return int(min(max(at_once / max(work, 1), 1), 4096))
+
+
 def precision_for(wanted: str, device: torch.device, work: float) -> torch.dtype:
     """Return the type that convolutions and matrix products compute in.
 

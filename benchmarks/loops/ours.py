@@ -1,0 +1,16 @@
+"""The estimator, set up as `dann reproduce mnist-m` sets it up, without the average of the weights.
+
+python ours.py [fp32 | bf16]
+"""
+
+import sys
+
+from gate import TOTAL, Gate, images
+
+from dann.experiments.mnist_m import ADVERSARY, PRESETS, adapter
+
+gate = Gate()
+(x, y), (x_target, _) = images(0), images(1)
+estimator = adapter(ADVERSARY, {**PRESETS["paper"], "steps": TOTAL, "averaging": 0.0})
+estimator.set_params(precision="bf16" if "bf16" in sys.argv else "fp32", device="cpu")
+estimator.fit(x, y, x_target, on_step=gate)
