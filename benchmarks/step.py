@@ -47,7 +47,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    loops = {"dann": ("ours.py",), "careful": ("careful.py",), "naive": ("naive.py",)}
+    loops = {"dann": ("ours.py", "fp32"), "careful": ("careful.py",), "naive": ("naive.py",)}
     if args.bf16:
         loops |= {"dann bf16": ("ours.py", "bf16"), "careful bf16": ("careful.py", "bf16")}
     workers = {name: Worker(*command, threads=args.threads) for name, command in loops.items()}

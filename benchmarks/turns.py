@@ -31,8 +31,15 @@ def stepper(loop: Iterator[Any]) -> Advance:
 class Worker:
     """A loop in a process of its own, which may belong to another environment: see loops/gate.py for the other end."""
 
-    def __init__(self, script: str, *arguments: object, python: str = sys.executable, threads: int = 1):
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    def __init__(
+        self,
+        script: str,
+        *arguments: object,
+        python: str = sys.executable,
+        threads: int = 1,
+        source: Path = HERE.parent / "src",
+    ):
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(source)}
         command = [python, str(HERE / "loops" / script), *map(str, arguments)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

@@ -362,8 +362,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         groups = [(parameters, lr) for lr, parameters in by_rate.items() if parameters]
         return Optimizer(groups, self.optimizer, self.momentum, self.weight_decay)
 
-    def _passes(self, X: Any) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (features, logits) of blocks of rows, in evaluation mode, without gradients."""
+    def _map(self, X: Any, function: Callable[[Tensor, Tensor], Tensor]) -> np.ndarray:
+        """Return a function of (features, logits) for all rows, in evaluation mode, block by block."""
         check_is_fitted(self, "network_")
         x = as_inputs(arrange(X, self.columns_, "the data"), "the data")
         match_inputs(x, self.shape_, np.dtype(self.dtype_), "the data")
@@ -373,17 +373,22 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         work = net.work(self.shape_)
         rows = min(len(x), rows_at_once(work, device))
         half = torch.bfloat16 if self.precision == "bf16" else torch.float32
+        whole = np.empty(0)  # results kept block by block would lie scattered in memory, and nothing large fit between
         with torch.inference_mode(), threads_for(work * rows), autocast(device, half)():
             for i in range(0, len(x), rows):
-                yield net(torch.from_numpy(x[i : i + rows]).to(device))
+                values = function(*net(torch.from_numpy(x[i : i + rows]).to(device))).cpu().numpy()
+                if not i:
+                    whole = np.empty((len(x), *values.shape[1:]), values.dtype)
+                whole[i : i + rows] = values
+        return whole
 
     def transform(self, X: Any) -> np.ndarray:
         """Return the encoder's features, float32 (n, dim)."""
-        return np.concatenate([features.float().cpu().numpy() for features, _ in self._passes(X)])
+        return self._map(X, lambda features, _: features.float())
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return class probabilities, float32 (n, K), columns in the order of `classes_`."""
-        return np.concatenate([logits.float().softmax(1).cpu().numpy() for _, logits in self._passes(X)])
+        return self._map(X, lambda _, logits: logits.float().softmax(1))
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the most probable class of every row, (n,)."""
@@ -401,8 +406,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "network_")
         if "domain" not in self.network_.parts:
             raise ValueError(f"the method {self.method!r} trains no domain head; DANN and DomainOnly do")
-        logits = [domain_logits(self.network_, features) for features, _ in self._passes(X)]
-        return torch.cat(logits).argmax(1).cpu().numpy()
+        return self._map(X, lambda features, _: domain_logits(self.network_, features).argmax(1))
 
     def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
         """Score predictions against labels; on target rows this is an oracle's view, which training never has.

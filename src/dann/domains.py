@@ -115,7 +115,10 @@ class Domains:
         classes = np.unique(labels[in_source])
         if len(classes) < 2:
             raise ValueError(f"the source has one class, {classes[0]!r}: a classifier needs at least two")
-        sources = tuple(Domain(name, x[rows], encode(labels[rows], classes, name)) for name, rows in parts.items())
+        sources = tuple(
+            Domain(name, x if len(rows) == len(x) else x[rows], encode(labels[rows], classes, name))  # no needless copy
+            for name, rows in parts.items()
+        )
         coded = np.full(len(x_target), UNKNOWN, dtype=np.int64)
         if y_target is not None:
             given = np.asarray(y_target, dtype=object).ravel()

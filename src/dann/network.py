@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from .domains import Batch
 from .functional import single
 
+BLOCK = 4096  # rows that are measured at once
 SCALINGS = ("standard", "mean", "image", "none")
 INITIALIZATIONS = ("torch", "truncated-normal", "xavier", "he")
 
@@ -91,11 +92,16 @@ class Normalize(nn.Module):
             means = [d.mean(axes, dtype=np.float64) for d in domains]
             mean = np.mean(means, axis=0)
         if scaling == "standard":
+            centre = mean.astype(np.float32).reshape(-1, *[1] * (x.ndim - 2))
             squares = [
-                np.square(d - mean.astype(np.float32).reshape(-1, *[1] * (x.ndim - 2))).mean(axes, dtype=np.float64)
+                np.sum(
+                    [np.square(d[i : i + BLOCK] - centre).sum(axes, dtype=np.float64) for i in range(0, len(d), BLOCK)],
+                    0,
+                )
                 for d in domains
             ]
-            deviation = np.sqrt(np.mean(squares, axis=0))
+            counts = [d.size / d.shape[1] for d in domains]
+            deviation = np.sqrt(np.mean([s / n for s, n in zip(squares, counts, strict=True)], axis=0))
             scale = np.where(deviation > 1e-7 * np.abs(mean), deviation, 1.0)  # constant: only centre
         shape = (-1, 1, 1) if x.ndim == 4 else (-1,)
         as_tensor = lambda a: torch.tensor(a, dtype=torch.float32).reshape(shape)  # noqa: E731
