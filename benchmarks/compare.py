@@ -36,7 +36,7 @@ def main():
                 subprocess.run(command, check=True)
         try:
             for loop, (script, steps) in LOOPS.items():
-                workers = {name: Worker(script, source=path / "src") for name, path in sources.items()}
+                workers = {name: Worker(script, "cpu", source=path / "src") for name, path in sources.items()}
                 times = take_turns(workers, args.turns, steps)
                 rows += [{**row, "loop": f"{loop}, {row['loop']}"} for row in compared(times, "old")]
                 for worker in workers.values():

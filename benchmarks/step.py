@@ -1,10 +1,12 @@
 """Cost of a training step of the paper's network on 64 + 64 images, beside other loops and libraries.
 
-    python benchmarks/step.py [--others FOLDER] [--bf16] [--turns 30] [--steps 5] [--threads 1] [--json FILE]
+    python benchmarks/step.py [--others FOLDER] [--bf16] [--device cpu] [--turns 30] [--steps 5] [--threads 1]
+                              [--json FILE]
 
 Every loop is a process of its own and trains DANN on the same random images with SGD; the first lines of the files in
 benchmarks/loops say what each does differently. `--others` adds pytorch-adapt, skada and ADAPT, each in an environment
-that is made in FOLDER when it is not there. Times are CPU times, wall times with several threads.
+that is made in FOLDER when it is not there; they run on the CPU. Times are CPU times, wall times with several threads
+or on a GPU, where one loop more repeats a CUDA graph.
 """
 
 import argparse
@@ -42,23 +44,29 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--others", type=Path)
     parser.add_argument("--bf16", action="store_true")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--turns", type=int, default=30)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    loops = {"dann": ("ours.py", "fp32"), "careful": ("careful.py",), "naive": ("naive.py",)}
+    scripts = {"dann": ("ours.py", "fp32"), "careful": ("careful.py",), "naive": ("naive.py",)}
     if args.bf16:
-        loops |= {"dann bf16": ("ours.py", "bf16"), "careful bf16": ("careful.py", "bf16")}
-    workers = {name: Worker(*command, threads=args.threads) for name, command in loops.items()}
+        scripts |= {"dann bf16": ("ours.py", "bf16"), "careful bf16": ("careful.py", "bf16")}
+    if args.device != "cpu":
+        scripts |= {"dann compiled": ("ours.py", "fp32", "compile")}
+        scripts |= {"dann bf16 compiled": ("ours.py", "bf16", "compile")} if args.bf16 else {}
+    workers = {
+        name: Worker(script, args.device, *more, threads=args.threads) for name, (script, *more) in scripts.items()
+    }
     for name in OTHERS if args.others else ():
         workers[name] = Worker(OTHERS[name][0], python=environment(args.others, name), threads=args.threads)
-    times = take_turns(workers, args.turns, args.steps, "cpu" if args.threads == 1 else "wall")
+    times = take_turns(workers, args.turns, args.steps, "cpu" if (args.threads, args.device) == (1, "cpu") else "wall")
     rows = compared(times, "dann")
     for row in rows:
         row["peak MB"] = round(workers[row["loop"]].close()["peak"])
         row["versions"] = " ".join(f"{k} {v}" for k, v in workers[row["loop"]].versions.items())
-    report("step", rows, args.json, turns=args.turns, steps=args.steps, threads=args.threads)
+    report("step", rows, args.json, turns=args.turns, steps=args.steps, threads=args.threads, device=args.device)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ All train DANN on points of the plane: 2-64-64 tanh units, a linear label head, 
 rows. "naive" reads its batches through a DataLoader a domain, as most scripts do; "plain" gathers them from resident
 tensors.
 
-    python benchmarks/toy.py [--turns 100] [--steps 20] [--width 32] [--batch 32] [--json FILE]
+    python benchmarks/toy.py [--turns 100] [--steps 20] [--width 32] [--batch 32] [--device cpu]
+                             [--json FILE]
 """
 
 import argparse
@@ -30,7 +31,7 @@ TOTAL = 10**6  # steps of a training; none is taken to its end
 def resident_batches(x, y, size):
     """Yield random rows of resident tensors."""
     while True:
-        rows = torch.randint(len(x), (size,))
+        rows = torch.randint(len(x), (size,), device=x.device)
         yield x[rows], y[rows]
 
 
@@ -44,8 +45,9 @@ def by_hand(task, batches, args):
     """Yield after every step of a loop that a user would write."""
     encoder = nn.Sequential(nn.Linear(2, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh())
     head, domain_head = nn.Linear(64, 2), nn.Sequential(nn.Linear(64, args.width), nn.ReLU(), nn.Linear(args.width, 1))
-    optimizer = torch.optim.Adam(nn.ModuleList([encoder, head, domain_head]).parameters(), 1e-3, fused=True)
-    sides = [(torch.from_numpy(side.x), torch.from_numpy(side.y)) for side in (task.source, task.target)]
+    net = nn.ModuleList([encoder, head, domain_head]).to(args.device)
+    optimizer = torch.optim.Adam(net.parameters(), 1e-3, fused=True)
+    sides = [[torch.from_numpy(a).to(args.device) for a in (side.x, side.y)] for side in (task.source, task.target)]
     together = zip(*(batches(x, y, args.batch) for x, y in sides), strict=True)
     for step, ((x, y), (x_target, _)) in enumerate(together):
         features = encoder(torch.cat([x, x_target]))
@@ -66,7 +68,8 @@ def by_engine(task, repeat, args):
     domains = Domains.from_arrays(task.source.x, task.source.y, task.target.x)
     estimator.classes_, estimator.shape_, estimator.n_domains_ = domains.classes, domains.shape, 2
     net = estimator._build(Normalize.fit([d.x for d in domains.all], "standard"), method)
-    stream = ArrayStream(domains, args.batch, seed=0)
+    net.to(args.device)
+    stream = ArrayStream(domains, args.batch, seed=0, device=args.device)
     return train(net, method, stream, estimator._optimizer(net, method), TOTAL, repeat=repeat)
 
 
@@ -76,6 +79,7 @@ def main():
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -87,8 +91,9 @@ def main():
         "recorded": by_engine(task, True, args),
     }
     with flushed_denormals():
-        times = take_turns({name: stepper(loop) for name, loop in loops.items()}, args.turns, args.steps)
-    settings = {"turns": args.turns, "steps": args.steps, "width": args.width, "batch": args.batch}
+        advance = {name: stepper(loop) for name, loop in loops.items()}
+        times = take_turns(advance, args.turns, args.steps, "cpu" if args.device == "cpu" else "wall")
+    settings = {name: value for name, value in vars(args).items() if name != "json"}
     report("toy", compared(times, "recorded"), args.json, **settings)
 
 

@@ -23,6 +23,9 @@ def stepper(loop: Iterator[Any]) -> Advance:
         cpu, wall = time.process_time(), time.perf_counter()
         for _ in range(steps):
             next(loop)
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
 
     return advance

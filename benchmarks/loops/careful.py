@@ -1,6 +1,6 @@
 """A loop that a careful PyTorch user would write: resident uint8 tensors, one forward pass, channels-last, no reading.
 
-python careful.py [fp32 | bf16]
+python careful.py DEVICE [bf16]
 """
 
 import contextlib
@@ -14,21 +14,21 @@ from torch import nn
 
 from dann.functional import annealing, warmup
 
-gate, half = Gate(), "bf16" in sys.argv
+gate, device, half = Gate(), sys.argv[1], "bf16" in sys.argv
 encoder, head, domain_head = parts(pool_first=True)
-net = nn.ModuleList([encoder, head, domain_head]).to(memory_format=torch.channels_last)
+net = nn.ModuleList([encoder, head, domain_head]).to(device, memory_format=torch.channels_last)
 groups = [{"params": [*encoder.parameters(), *head.parameters()], "base_lr": LR}]
 groups.append({"params": domain_head.parameters(), "base_lr": LR / 2})
 optimizer = torch.optim.SGD(groups, lr=LR, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True)
-(x_s, y_s), (x_t, _) = (map(torch.from_numpy, images(seed)) for seed in (0, 1))
+(x_s, y_s), (x_t, _) = ([torch.from_numpy(a).to(device) for a in images(seed)] for seed in (0, 1))
 mean = (x_s.float().mean((0, 2, 3)) + x_t.float().mean((0, 2, 3)))[:, None, None] / 2
 for step in range(TOTAL):
     progress = step / TOTAL
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * annealing(progress)
-    i, j = torch.randint(ROWS, (HALF,)), torch.randint(ROWS, (HALF,))
+    i, j = (torch.randint(ROWS, (HALF,), device=device) for _ in range(2))
     x = ((torch.cat([x_s[i], x_t[j]]).float() - mean) / 255).contiguous(memory_format=torch.channels_last)
-    with torch.autocast("cpu", torch.bfloat16) if half else contextlib.nullcontext():
+    with torch.autocast(device, torch.bfloat16) if half else contextlib.nullcontext():
         features = encoder(x).float()
         logits = head(features[:HALF]).float()
         strength = STRENGTH * warmup(progress)

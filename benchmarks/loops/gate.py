@@ -27,6 +27,13 @@ def floats(seed):
     return (x.astype(np.float32) - x.mean((0, 2, 3), keepdims=True, dtype=np.float32)) / 255, y
 
 
+def wait_for_gpu():
+    """Wait until the work of this process on a GPU is done, if PyTorch has given it any."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 class Gate:
     """Called after every step: lets as many through as the other end asked for, reports their cost, and waits."""
 
@@ -43,6 +50,7 @@ class Gate:
         if self.left < 0:
             self._send(_versions())
         else:
+            wait_for_gpu()
             self._send({"cpu": time.process_time() - self.cpu, "wall": time.perf_counter() - self.wall})
         self.left = int(sys.stdin.readline() or 0)
         if not self.left:
