@@ -290,6 +290,9 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_unread(files, refused_da
         ("backbone=resnet", ["unknown backbone 'resnet'", "mlp", "mnist"]),
         ("backbone=mnist", "MNISTNet takes images"),
         ("backbone__hidden=(3,)", "a backbone is chosen by name"),
+        ("precision=fp8", ["unknown precision 'fp8'", "auto, fp32, bf16"]),
+        ("compile=fast", ["unknown compile 'fast'", "auto, True, False"]),
+        ("momentum=1", "momentum=1 must lie in [0, 1)"),
         ("optimizer=lbfgs", ["unknown optimizer 'lbfgs'", "adam, sgd"]),
         ("scaling=log", ["unknown scaling 'log'", "standard"]),
         ("steps=0", "steps=0 must be a whole number of at least 1"),
@@ -322,6 +325,10 @@ def test_other_options_are_checked_too(words, files, refused_data):
 def test_a_device_is_refused_everywhere(files, model, refused):
     refused("predict", model, "new.csv", "-o", "out.csv", "--device", "warp", because="the device 'warp'")
     refused("reproduce", "blobs", "--device", "warp", because="the device 'warp'")
+
+
+def test_a_precision_is_refused_before_anything_is_trained(refused):
+    refused("demo", "--precision", "fp8", because="unknown precision 'fp8'; choose one of: auto, fp32, bf16")
 
 
 def test_losses_that_explode_are_a_failure_of_the_training_with_code_1(files, adapt):

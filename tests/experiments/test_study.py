@@ -101,6 +101,13 @@ def test_published_figures_are_in_the_report(study):
     }
 
 
+def test_a_precision_is_that_of_all_trainings_and_part_of_the_settings(study):
+    done = study(precision="bf16").run()
+    assert done.report()["settings"]["precision"] == "bf16"
+    models = [DomainAdapter.load(path) for path in sorted((done.folder / "models").iterdir())]
+    assert [model.precision for model in models] == ["bf16", "bf16"]
+
+
 def test_an_unknown_option_is_told_the_known_ones_before_there_is_a_folder(study, tmp_path):
     with pytest.raises(ValueError, match="the experiment toy has no option 'step'; its options: steps, sizes"):
         study(options={"step": 3})
