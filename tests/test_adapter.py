@@ -152,7 +152,7 @@ def test_a_training_that_diverges_says_where_and_what_to_lower(log_every, arrays
         ({"scaling": "max"}, "unknown scaling 'max'; choose one of: standard"),
         ({"encoding": "both"}, "unknown encoding 'both'; choose one of: joint, separate"),
         ({"initialization": "zeros"}, "unknown initialization 'zeros'; choose one of: torch"),
-        ({"method": "dan"}, "unknown method 'dan'; choose one of: .*dann.*or give an object"),
+        ({"method": "dann2"}, "unknown method 'dann2'; choose one of: .*dann.*or give an object"),
         ({"backbone": "resnet"}, "unknown backbone 'resnet'; choose one of: auto, mlp, .*or give a module"),
         ({"backbone": "mnist"}, "MNISTNet takes images"),
         ({"weight_decay": -1.0}, "weight_decay"),

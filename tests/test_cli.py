@@ -310,7 +310,7 @@ def test_a_setting_that_does_not_exist_or_cannot_train_is_explained(setting, bec
 
 
 def test_an_unknown_method_is_told_the_known_ones(files, refused_data):
-    refused_data("lab.csv", "field.csv", "--method", "dan", because=["unknown method 'dan'", *METHODS])
+    refused_data("lab.csv", "field.csv", "--method", "dann2", because=["unknown method 'dann2'", *METHODS])
 
 
 def test_adapt_refuses_to_train_on_target_labels(files, refused_data):

@@ -93,5 +93,5 @@ def test_every_public_name_can_be_imported():
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error():
-    with pytest.raises(AttributeError, match="module 'dann' has no attribute 'DAN'"):
-        dann.DAN  # noqa: B018
+    with pytest.raises(AttributeError, match="module 'dann' has no attribute 'DANN2'"):
+        dann.DANN2  # noqa: B018

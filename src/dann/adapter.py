@@ -21,7 +21,7 @@ from .engine import RECORDING_PAYS, Step, WeightAverage, train
 from .functional import annealing
 from .machine import PRECISIONS, autocast, precision_for, rows_at_once, threads_for, tuned
 from .methods import METHODS, Method
-from .methods.dann import domain_logits
+from .methods.dann import logits_of_domains
 from .metrics import classification_metrics
 from .network import Network, Normalize, initialize
 from .optimizers import OPTIMIZERS, Optimizer
@@ -51,6 +51,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         features; each `fit` trains a copy of it.
     steps : int
         Training steps, ≥ 1.
+    pretrain_steps : int
+        Steps of source-only training, with the same settings, from whose encoder and label head the method starts; ≥ 0.
     batch_size : int
         Rows of the target in a batch; the sources share as many again.
     optimizer : {"adam", "sgd"}
@@ -106,6 +108,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         backbone: str | Backbone | nn.Module = "auto",
         *,
         steps: int = 2000,
+        pretrain_steps: int = 0,
         batch_size: int = 64,
         optimizer: str = "adam",
         lr: float = 1e-3,
@@ -125,6 +128,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         self.method = method
         self.backbone = backbone
         self.steps = steps
+        self.pretrain_steps = pretrain_steps
         self.batch_size = batch_size
         self.optimizer = optimizer
         self.lr = lr
@@ -188,6 +192,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         domains = Domains.from_arrays(X, y, X_target, y_target, sample_domain)
         method = self._method()
         method.check(domains)
+        self._check_needs(method)
         seed = self.random_state
         if seed is None:
             earlier = runs.read_json(Path(run) / "config.json") if run is not None else None
@@ -196,9 +201,14 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         self.classes_, self.columns_ = domains.classes, domains.columns
         self.shape_, self.dtype_ = domains.shape, str(domains.target.x.dtype)
         self.n_domains_, self.n_features_in_ = len(domains.all), domains.shape[0]
-        device = self._device()
+        device, start = self._device(), None
+        if self.pretrain_steps:
+            source = clone(self).set_params(method="source-only", steps=self.pretrain_steps, pretrain_steps=0)
+            folder = None if run is None else Path(run) / "pretraining"
+            source.set_params(random_state=self.seed_).fit(X, y, X_target, sample_domain=sample_domain, run=folder)
+            start = source.network_.to("cpu").state_dict()
         with isolated_seed(self.seed_, device):
-            net = self._build(Normalize.fit([d.x for d in domains.all], self.scaling), method)
+            net = self._build(Normalize.fit([d.x for d in domains.all], self.scaling), method, start)
             net.to(device)
             if len(self.shape_) == 3:
                 net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -289,14 +299,24 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             value = getattr(self, name)
             if value not in choices:
                 raise ValueError(f"unknown {name} {value!r}; choose one of: {', '.join(map(str, choices))}")
-        for name in ("steps", "batch_size", "log_every"):
+        for name, least in (("steps", 1), ("pretrain_steps", 0), ("batch_size", 1), ("log_every", 1)):
             value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+            if not isinstance(value, (int, np.integer)) or value < least:
+                raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
         if not self.lr > 0:
             raise ValueError(f"lr={self.lr!r} must be a number above 0")
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging={self.averaging!r} must lie in [0, 1): 0 is none, .998 a usual decay")
+
+    def _check_needs(self, method: Method) -> None:
+        name = type(method).__name__
+        if method.needs_pretraining and not self.pretrain_steps:
+            raise ValueError(f"{name} starts from a model of the source: give pretrain_steps, such as {self.steps}")
+        if self.batch_size < method.rows_needed:
+            raise ValueError(
+                f"batch_size={self.batch_size} is too small for {name}, which compares at least {method.rows_needed} "
+                "rows of each side"
+            )
 
     def _method(self) -> Method:
         if isinstance(self.method, str):
@@ -331,8 +351,11 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
 
-    def _build(self, normalize: Normalize, method: Method) -> Network:
-        """Build the network, on the device of the moment, from the settings and what `fit` saw of the data."""
+    def _build(self, normalize: Normalize, method: Method, start: Mapping[str, Tensor] | None = None) -> Network:
+        """Build the network, on the device of the moment, from the settings and what `fit` saw of the data.
+
+        ``start`` has weights of encoder and label head, which the method's parts may copy.
+        """
         backbone = self._backbone()
         backbone.check(self.shape_)
         encoder = backbone.encoder(self.shape_)
@@ -348,8 +371,13 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             domain_hidden=backbone.domain_hidden,
             encoding=self.encoding,
         )
+        if start is not None:
+            net.load_state_dict(start)
         net.parts.update(method.build(net))
+        drawn = ("encoder", "head") if start is not None else ()
         for player in net.players:
+            if player in drawn:
+                continue
             if player != "encoder" or not isinstance(backbone, Custom):
                 initialize(net.module_of(player), self.initialization)
         return net
@@ -406,7 +434,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "network_")
         if "domain" not in self.network_.parts:
             raise ValueError(f"the method {self.method!r} trains no domain head; DANN and DomainOnly do")
-        return self._map(X, lambda features, _: domain_logits(self.network_, features).argmax(1))
+        net, method = self.network_, self._method()
+        return self._map(X, lambda f, g: logits_of_domains(net, method.domain_input(net, f, g)).argmax(1))
 
     def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
         """Score predictions against labels; on target rows this is an oracle's view, which training never has.
@@ -515,7 +544,8 @@ def named(value: Any, registry: Mapping[str, type], given: Any, what: str) -> An
         return value
     if value["name"] is None:
         raise runs.ModelFileError(f"this model was trained with a {what} of your own: load(path, {what}=...)")
-    return registry[value["name"]]().set_params(**value["params"])
+    params = {key: tuple(v) if isinstance(v, list) else v for key, v in value["params"].items()}  # JSON has no tuples
+    return registry[value["name"]]().set_params(**params)
 
 
 def random_state(device: torch.device) -> Tensor:

@@ -1,6 +1,7 @@
 """Pure tensor mathematics that several methods share. Nothing here holds state."""
 
 import math
+from collections.abc import Sequence
 from typing import overload
 
 import torch
@@ -110,7 +111,82 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
     return total / (labels >= 0).sum().clamp(min=1)
 
 
-def domain_loss(logits: Tensor, domain: Tensor, smoothing: float = 0.0) -> Tensor:
+def entropy(logits: Tensor) -> Tensor:
+    """Shannon entropy in nats of every row's class probabilities, (n, classes) → (n,)."""
+    logs = logits.log_softmax(1)
+    return -(logs.exp() * logs).sum(1)
+
+
+def mean_entropy(logits: Tensor) -> Tensor:
+    """Shannon entropy in nats of the mean of all rows' class probabilities, (n, classes) → ()."""
+    mean = logits.softmax(1).mean(0)
+    return -torch.special.xlogy(mean, mean.clamp_min(torch.finfo(mean.dtype).tiny)).sum()
+
+
+def covariance(x: Tensor) -> Tensor:
+    """Unbiased covariance of rows, (n, d) → (d, d), n ≥ 2."""
+    x = x - x.mean(0)
+    return x.T @ x / (len(x) - 1)
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Euclidean distances of all pairs among two sets of rows, (n, d) and (m, d) → (n + m, n + m).
+
+    By differences, not by products: those cancel where rows lie close to each other.
+    """
+    both = torch.cat([a, b])
+    return torch.cdist(both, both, compute_mode="donot_use_mm_for_euclid_dist").square()
+
+
+def rbf_kernels(squared: Tensor, scales: Sequence[float]) -> Tensor:
+    """Sum of the kernels exp(-d² / (2 α σ²)) over the scales α; σ² is the mean of d² over all pairs of different rows.
+
+    Parameters
+    ----------
+    squared : Tensor (n, n)
+        Squared distances; see `squared_distances`.
+    scales : sequence of float
+        > 0.
+    """
+    n = len(squared)
+    width = (squared.detach().sum() / (n * (n - 1))).clamp_min(torch.finfo(squared.dtype).tiny)
+    return torch.stack([torch.exp(-squared / (2 * scale * width)) for scale in scales]).sum(0)
+
+
+MMD_ESTIMATORS = ("biased", "unbiased", "linear")
+
+
+def mmd(kernel: Tensor, n: int, estimator: str = "biased") -> Tensor:
+    """Squared maximum mean discrepancy of the first n rows and the others, from the kernel of all pairs.
+
+    Parameters
+    ----------
+    kernel : Tensor (n + m, n + m)
+    n : int
+        ≥ 2, as is m.
+    estimator : {"biased", "unbiased", "linear"}
+        Means over all pairs (≥ 0); without pairs of a row with itself; or over disjoint quadruples of two rows of each
+        side, as many as there are.
+
+    References
+    ----------
+    Gretton et al., A Kernel Two-Sample Test, JMLR 13, 2012, equations 5 and 3 and lemma 14.
+    """
+    m = len(kernel) - n
+    if estimator == "linear":
+        i = torch.arange(min(n, m) // 2, device=kernel.device) * 2
+        j, k, l = i + 1, i + n, i + n + 1  # noqa: E741
+        return (kernel[i, j] + kernel[k, l] - kernel[i, l] - kernel[j, k]).mean()
+    between = kernel[:n, n:].mean()
+    if estimator == "biased":
+        return kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * between
+    diagonal = kernel.diagonal()
+    first = (kernel[:n, :n].sum() - diagonal[:n].sum()) / (n * (n - 1))
+    second = (kernel[n:, n:].sum() - diagonal[n:].sum()) / (m * (m - 1))
+    return first + second - 2 * between
+
+
+def domain_loss(logits: Tensor, domain: Tensor, smoothing: float = 0.0, weight: Tensor | None = None) -> Tensor:
     """Cross entropy of the domain classifier: the mean over the rows of each domain, then summed over the domains.
 
     With one source this is mean_S CE + mean_T CE, the weight of Ganin et al. (JMLR 2016, equation 9); one mean over
@@ -123,8 +199,14 @@ def domain_loss(logits: Tensor, domain: Tensor, smoothing: float = 0.0) -> Tenso
         Sources 0 … S-1, target S.
     smoothing : float
         Label smoothing, 0 … 1.
+    weight : Tensor (n,), optional
+        Weights ≥ 0 of the rows inside the mean of their domain.
     """
     numbers = torch.arange(logits.shape[1], device=domain.device)
+    if weight is not None:
+        per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing)
+        mass = ((domain[:, None] == numbers) * weight[:, None]).sum(0).clamp(min=torch.finfo(weight.dtype).tiny)
+        return (per_row * weight / mass[domain]).sum()
     share = 1 / (domain[:, None] == numbers).sum(0).clamp(min=1)  # of a row in its domain; one_hot would wait for a GPU
     if not smoothing:
         return F.cross_entropy(logits, domain, weight=share.to(logits.dtype), reduction="sum")

@@ -1,5 +1,6 @@
 """The network that every method trains: encoder → label head, and the parts that the method adds."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -192,8 +193,8 @@ class Network(nn.Module):
 
     @property
     def players(self) -> tuple[str, ...]:
-        """Everything that trains, by name."""
-        return ("encoder", "head", *self.parts)
+        """Everything that trains, by name: not the parts that hold buffers or frozen weights alone."""
+        return ("encoder", "head", *(name for name in self.parts if self.group(name)))
 
     def group(self, player: str) -> list[nn.Parameter]:
         """Trainable parameters of one player: "encoder", "head" or the name of a part."""
@@ -221,6 +222,15 @@ def mlp(*widths: int, activation: type[nn.Module] = nn.ReLU, dropout: float = 0.
         if dropout:
             layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers[: -2 if dropout else -1])
+
+
+def fresh_copy(module: nn.Module) -> nn.Module:
+    """Return a copy of a module with weights drawn anew, as its layers draw them; one without such layers as it is."""
+    twin = copy.deepcopy(module)
+    for layer in twin.modules():
+        if callable(reset := getattr(layer, "reset_parameters", None)):
+            reset()
+    return twin
 
 
 def initialize(module: nn.Module, scheme: str) -> None:

@@ -25,7 +25,10 @@ TINY = MLP(hidden=(8,), head_hidden=(6,), domain_hidden=(4,), dropout=0.5)  # dr
 
 
 def adapter(name, **settings):
-    return DomainAdapter(METHODS[name](), **{"backbone": TINY, "steps": 6, "batch_size": 8, "log_every": 2, **settings})
+    defaults = {"backbone": TINY, "steps": 6, "batch_size": 8, "log_every": 2}
+    if METHODS[name].needs_pretraining:
+        defaults["pretrain_steps"] = 4
+    return DomainAdapter(METHODS[name](), **{**defaults, **settings})
 
 
 def target_labels(name, data):
@@ -85,9 +88,10 @@ def test_a_discriminator_alone_tells_separable_frozen_features_apart(name, array
     net.parts.update(method.build(net))
     optimizer = Optimizer([(net.group("domain"), 0.02)], "adam", 0.9)
     for step in range(60):
-        for _, terms in method.moves(net, stream.at(step), torch.tensor(0.5)):
-            update(optimizer, net.group("domain"), terms)
-    told = [net.parts["domain"](x).squeeze(1).detach() > 0 for x in stream.x]
+        for players, terms in method.moves(net, stream.at(step), torch.tensor(0.5)):
+            if "domain" in players:
+                update(optimizer, net.group("domain"), terms)
+    told = [net.parts["domain"](method.domain_input(net, x, net.head(x))).squeeze(1).detach() > 0 for x in stream.x]
     assert ((~told[0]).float().mean() + told[1].float().mean()) / 2 > 0.9
 
 
@@ -122,6 +126,7 @@ def test_a_single_objective_compiles_once_as_one_graph_whatever_the_progress(nam
     net, method, stream = game(name, arrays)
     if len(list(method.moves(net, stream.at(0), torch.tensor(0.0)))) > 1:
         pytest.skip("a game of several moves is no single objective")
+    torch.compiler.reset()  # the counts of other methods
     counter = CompileCounter()
 
     def objective(batch, progress):
@@ -133,6 +138,20 @@ def test_a_single_objective_compiles_once_as_one_graph_whatever_the_progress(nam
         batch, progress = stream.at(step), torch.tensor(progress)
         torch.testing.assert_close(compiled(batch, progress), objective(batch, progress))
     assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recorded_training_has_the_same_bits(name, arrays):
+    plain, same = (fit(name, arrays, compile=compiled) for compiled in (False, True))
+    assert same_weights(plain, same)
+    assert plain.history_ == same.history_
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_bfloat16_trains_finite_losses(name, arrays):
+    model = fit(name, arrays, precision="bf16")
+    assert all(np.isfinite(value) for entry in model.history_ for value in entry.values())
+    assert model.predict_proba(arrays.xt).sum(1) == pytest.approx(np.ones(len(arrays.xt)), abs=1e-5)
 
 
 # runs

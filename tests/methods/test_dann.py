@@ -8,7 +8,7 @@ from torch import nn
 
 from dann import DANN, MLP, DomainAdapter, Domains, Network, SourceOnly
 from dann.datasets import moons
-from dann.methods.dann import domain_head, domain_logits
+from dann.methods.dann import domain_head, logits_of_domains
 from dann.network import View
 
 
@@ -117,7 +117,7 @@ def test_known_target_labels_add_their_own_mean_to_the_label_loss():
 @pytest.mark.parametrize("n_domains", [2, 3, 5])
 def test_the_domain_head_has_one_logit_fewer_than_domains(n_domains):
     net = linear_net(DANN(hidden=(7,)), n_domains)
-    logits = domain_logits(net, torch.randn(4, 1))
+    logits = logits_of_domains(net, torch.randn(4, 1))
     assert net.parts["domain"][-1].out_features == n_domains - 1
     assert logits.shape == (4, n_domains)
     assert (logits[:, 0] == 0).all()

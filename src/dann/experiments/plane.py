@@ -8,7 +8,7 @@ import torch
 from ..adapter import DomainAdapter
 from ..backbones import MLP
 from ..methods import DANN
-from ..methods.dann import domain_logits
+from ..methods.dann import logits_of_domains
 
 STEPS = 1500
 ADVERSARY = DANN(weight=0.7, schedule="constant")  # constant λ, as in the paper's shallow Algorithm 1
@@ -42,4 +42,4 @@ def domain_probability(model: DomainAdapter, x: np.ndarray) -> np.ndarray:
     net = model.network_
     with torch.inference_mode():
         features, _ = net(torch.from_numpy(x).to(net.normalize.mean.device))
-        return domain_logits(net, features).softmax(1)[:, 1].cpu().numpy()
+        return logits_of_domains(net, features).softmax(1)[:, 1].cpu().numpy()

@@ -24,6 +24,8 @@ class Method(BaseEstimator):
     """
 
     uses_target_labels: ClassVar[bool] = False  # a method that does is an oracle
+    rows_needed: ClassVar[int] = 1  # on each side of a batch
+    needs_pretraining: ClassVar[bool] = False  # on the source, before `build`
 
     def check(self, domains: Domains) -> None:
         """Raise ValueError where the method cannot be trained on these domains."""
@@ -35,6 +37,10 @@ class Method(BaseEstimator):
     def learning_rates(self) -> dict[str, float]:
         """Return factors on the learning rate of single players, by name; the others have 1."""
         return {}
+
+    def domain_input(self, net: Network, features: Tensor, logits: Tensor) -> Tensor:
+        """Return what the part "domain", if there is one, sees of features (n, dim) and logits (n, classes)."""
+        return features
 
     def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
         """Return the named terms whose sum every player minimises.

@@ -24,9 +24,9 @@ def domain_head(net: Network, hidden: tuple[int, ...] | None) -> nn.Module:
     return mlp(net.dim, *widths, net.n_domains - 1)
 
 
-def domain_logits(net: Network, features: Tensor) -> Tensor:
-    """Return the domain head's logits (n, domains) of features (n, dim)."""
-    return F.pad(single(net.parts["domain"](features)), (1, 0))
+def logits_of_domains(net: Network, seen: Tensor) -> Tensor:
+    """Return the logits (n, domains) of the part "domain" for what it sees, (n, dim) features as a rule."""
+    return F.pad(single(net.parts["domain"](seen)), (1, 0))
 
 
 @dataclass
@@ -90,5 +90,5 @@ class DANN(Method):
         domain = torch.cat([source.domain, target.domain])
         return {
             "label": self.label_loss(source, target),
-            "domain": domain_loss(domain_logits(net, features), domain, self.label_smoothing),
+            "domain": domain_loss(logits_of_domains(net, features), domain, self.label_smoothing),
         }

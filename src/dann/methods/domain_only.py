@@ -10,7 +10,7 @@ from ..domains import Batch
 from ..functional import domain_loss
 from ..network import Network
 from .base import Method, Move
-from .dann import domain_head, domain_logits
+from .dann import domain_head, logits_of_domains
 
 
 @dataclass
@@ -34,5 +34,5 @@ class DomainOnly(Method):
     def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
         """Yield one move of encoder and domain head."""
         source, target = net.views(batch)
-        logits = domain_logits(net, torch.cat([source.features, target.features]))
+        logits = logits_of_domains(net, torch.cat([source.features, target.features]))
         yield ("encoder", "domain"), {"domain": domain_loss(logits, batch.domain)}

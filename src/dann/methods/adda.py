@@ -1,0 +1,53 @@
+"""Adversarial discriminative domain adaptation."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..domains import Batch
+from ..functional import domain_loss, single
+from ..network import Network
+from .base import Method, Move
+from .dann import domain_head, logits_of_domains
+
+
+@dataclass
+class ADDA(Method):
+    """Leave the source's encoder and label head as they are, and train a copy of the encoder for the target.
+
+    A domain head learns to tell source rows behind the old encoder from target rows behind the new one, which learns to
+    pass them off as source. It starts from a model of the source, so give ``pretrain_steps``. Nothing keeps
+    classes in place but that start: a low learning rate and few steps.
+
+    Parameters
+    ----------
+    hidden : tuple of int or None
+        Hidden widths of the domain head; None takes those of the backbone's paper.
+
+    References
+    ----------
+    Tzeng et al., Adversarial Discriminative Domain Adaptation, CVPR 2017, equations 4-9
+    (https://arxiv.org/abs/1702.05464). Several sources are one domain each; target rows pass for the first.
+    """
+
+    needs_pretraining = True
+    hidden: tuple[int, ...] | None = None
+
+    def build(self, net: Network) -> dict[str, nn.Module]:
+        """Return the source's encoder, frozen, and the domain head."""
+        return {"source": copy.deepcopy(net.encoder).requires_grad_(False), "domain": domain_head(net, self.hidden)}
+
+    def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
+        """Yield the domain head's move and the encoder's."""
+        x = net.normalize(batch.x)
+        with torch.no_grad():
+            real = single(net.parts["source"].eval()(x[: batch.n_source]))
+        fake = single(net.encoder(x[batch.n_source :]))
+        logits = logits_of_domains(net, torch.cat([real, fake.detach()]))
+        yield ("domain",), {"domain": domain_loss(logits, batch.domain)}
+        logits = logits_of_domains(net, fake)
+        yield ("encoder",), {"fooled": F.cross_entropy(logits, torch.zeros_like(batch.domain[batch.n_source :]))}

@@ -1,0 +1,60 @@
+"""Minimum class confusion."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..functional import entropy
+from ..network import Network, View
+from .base import Method, Terms
+
+
+def confusion(logits: Tensor, temperature: float) -> Tensor:
+    """Return the mean confusion of each class with the others, over a batch.
+
+    Probabilities are softened by the temperature, rows weighted by their certainty, and the matrix of class
+    correlations is normalised by its rows.
+
+    Parameters
+    ----------
+    logits : Tensor (n, classes)
+    temperature : float
+        > 0.
+    """
+    logits = logits / temperature
+    probabilities = logits.softmax(1)
+    certainty = 1 + torch.exp(-entropy(logits.detach()))
+    weight = certainty * (len(certainty) / certainty.sum())
+    matrix = (probabilities * weight[:, None]).T @ probabilities
+    matrix = matrix / matrix.sum(1, keepdim=True)
+    return (matrix.sum() - matrix.trace()) / len(matrix)
+
+
+@dataclass
+class MCC(Method):
+    """Make the predictions on the target confuse no pair of classes.
+
+    One of the strongest single terms, for any kind of shift that leaves the source's model above chance. It
+    needs batches that hold several rows of each class, and spreads the predictions over the classes of a batch.
+
+    Parameters
+    ----------
+    weight : float
+        ≥ 0; 1 in the paper.
+    temperature : float
+        > 0; 2.5 in the paper.
+
+    References
+    ----------
+    Jin et al., Minimum Class Confusion for Versatile Domain Adaptation, ECCV 2020, equations 1-6
+    (https://arxiv.org/abs/1912.03699).
+    """
+
+    weight: float = 1.0
+    temperature: float = 2.5
+
+    def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
+        """Return the label loss and the confusion."""
+        term = self.weight * confusion(target.logits, self.temperature)
+        return {"label": self.label_loss(source, target), "confusion": term}

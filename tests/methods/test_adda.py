@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+import torch
+
+from dann import ADDA, MLP, DomainAdapter
+
+
+def adapter(**settings):
+    return DomainAdapter(
+        ADDA(), MLP((8,)), **{"steps": 5, "pretrain_steps": 30, "batch_size": 8, "device": "cpu", **settings}
+    )
+
+
+def test_it_starts_from_the_sources_model_and_keeps_its_encoder_and_label_head(arrays):
+    source = DomainAdapter("source-only", MLP((8,)), steps=30, batch_size=8, device="cpu").fit(
+        arrays.x, arrays.y, arrays.xt
+    )
+    model = adapter().fit(arrays.x, arrays.y, arrays.xt)
+    before, after = source.network_.state_dict(), model.network_.state_dict()
+    for name in ("0.weight", "0.bias"):
+        assert torch.equal(after[f"parts.source.{name}"], before[f"encoder.{name}"])
+        assert not torch.equal(after[f"encoder.{name}"], before[f"encoder.{name}"])
+    assert torch.equal(after["head.0.weight"], before["head.0.weight"])
+
+
+def test_without_pretraining_it_is_refused_with_the_remedy(arrays):
+    with pytest.raises(ValueError, match="ADDA starts from a model of the source: give pretrain_steps, such as 5"):
+        adapter(pretrain_steps=0).fit(arrays.x, arrays.y, arrays.xt)
+
+
+def test_the_terms_are_a_game_with_turned_labels(sides):
+    s = sides(ADDA())
+    (_, domain), (_, fooled) = ADDA().moves(s.net, s.batch, torch.tensor(0.5))
+    z_s, z_t = (s.net.parts["domain"](torch.from_numpy(f)).detach().numpy().ravel() for f in s.f)
+    assert domain["domain"].item() == pytest.approx(np.logaddexp(0, z_s).mean() + np.logaddexp(0, -z_t).mean())
+    assert fooled["fooled"].item() == pytest.approx(np.logaddexp(0, z_t).mean())  # target rows passed off as source
+
+
+def test_an_interrupted_pretraining_goes_on_to_the_same_bits(arrays, tmp_path, monkeypatch):
+    import dann.adapter
+
+    monkeypatch.setattr(dann.adapter, "CHECKPOINT_SECONDS", 0.0)
+    whole = adapter().fit(arrays.x, arrays.y, arrays.xt)
+    train, taken = dann.adapter.train, []
+
+    def interrupted(*args, **kwargs):
+        for step in train(*args, **kwargs):
+            taken.append(step.number)
+            if len(taken) == 20:
+                raise KeyboardInterrupt
+            yield step
+
+    monkeypatch.setattr(dann.adapter, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        adapter().fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    resumed = adapter().fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    assert taken[20] == 19
+    for name, weight in whole.network_.state_dict().items():
+        assert torch.equal(resumed.network_.state_dict()[name], weight), name

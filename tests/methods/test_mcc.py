@@ -1,0 +1,25 @@
+import numpy as np
+import pytest
+import torch
+
+from dann import MCC
+from dann.methods.mcc import confusion
+
+
+def test_the_term_is_the_papers_written_out(sides, terms):
+    method = MCC(weight=2.0, temperature=2.5)
+    s = sides(method)
+    g = s.g[1] / 2.5
+    p = np.exp(g) / np.exp(g).sum(1, keepdims=True)
+    n, k = p.shape
+    weight = [1 + np.exp((row * np.log(row)).sum()) for row in p]
+    weight = [n * w / sum(weight) for w in weight]
+    c = np.array([[sum(weight[i] * p[i, a] * p[i, b] for i in range(n)) for b in range(k)] for a in range(k)])
+    c = c / c.sum(1, keepdims=True)
+    expected = sum(c[a, b] for a in range(k) for b in range(k) if a != b) / k
+    assert terms(method, s)["confusion"] == pytest.approx(2 * expected)
+
+
+def test_certain_and_diverse_predictions_confuse_nothing_and_uniform_ones_all():
+    assert confusion(torch.eye(3) * 1000, 2.5).item() == pytest.approx(0, abs=1e-6)
+    assert confusion(torch.zeros(6, 3), 2.5).item() == pytest.approx(2 / 3)

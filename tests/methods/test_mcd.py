@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import torch
+
+from dann import MCD
+from dann.methods.mcd import discrepancy
+
+
+def test_the_moves_are_the_papers_in_its_order(sides):
+    method = MCD(encoder_steps=2)
+    s = sides(method)
+    moves = [(players, list(terms)) for players, terms in method.moves(s.net, s.batch, torch.tensor(0.5))]
+    assert moves == [
+        (("encoder", "head", "head2"), ["label"]),
+        (("head", "head2"), ["label", "discrepancy"]),
+        (("encoder",), ["discrepancy"]),
+        (("encoder",), ["discrepancy"]),
+    ]
+
+
+def test_the_heads_widen_the_gap_that_the_encoder_narrows(sides):
+    method = MCD(encoder_steps=1)
+    s = sides(method)
+    _, (_, heads), (_, encoder) = method.moves(s.net, s.batch, torch.tensor(0.5))
+    assert heads["discrepancy"].item() == pytest.approx(-encoder["discrepancy"].item())
+    assert encoder["discrepancy"] > 0
+
+
+def test_the_discrepancy_is_a_mean_over_rows_and_classes():
+    a, b = torch.tensor([[0.0, 0.0], [30.0, 0.0]]), torch.tensor([[30.0, 0.0], [30.0, 0.0]])
+    assert discrepancy(a, b).item() == pytest.approx((0.5 + 0.5 + 0 + 0) / 4, abs=1e-6)
+
+
+def test_both_heads_learn_the_labels(sides):
+    method = MCD()
+    s = sides(method)
+    label, _ = method.losses(s.net, s.batch)
+    expected = 0.0
+    for head in (s.net.head, s.net.parts["head2"]):
+        g = head(torch.from_numpy(s.f[0])).detach().numpy()
+        y = np.arange(6) % 3
+        expected += np.mean([np.log(np.exp(row).sum()) - row[k] for row, k in zip(g, y, strict=True)])
+    assert label.item() == pytest.approx(expected)
+
+
+def test_the_heads_start_apart(sides):
+    s = sides(MCD())
+    assert not torch.equal(s.net.head.weight, s.net.parts["head2"].weight)
+
+
+def test_an_encoder_that_never_plays_is_refused():
+    with pytest.raises(ValueError, match="encoder_steps=0"):
+        MCD(encoder_steps=0).check(None)
