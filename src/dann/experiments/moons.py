@@ -76,6 +76,9 @@ def draw(study: Study, task: Task, models: dict[str, DomainAdapter]) -> None:
                 for place, letter in zip(places, "ABCD", strict=True):
                     plots.letter(ax, place, letter)
             accuracy = study.values(task.name, name)[0]
+            for ax in row[1:]:
+                ax.set_xticks([])
+                ax.set_yticks([])
             row[0].set_ylabel(f"{name}\ntarget accuracy {accuracy:.3f}", fontsize=11)
             for ax, corner in zip(row, ("lower right", "best", "upper left", "upper left"), strict=True):
                 ax.legend(fontsize=6, loc=corner, framealpha=0.6)
