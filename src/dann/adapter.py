@@ -20,7 +20,7 @@ from .domains import Domains, arrange, as_inputs, as_labels, encode, match_input
 from .engine import RECORDING_PAYS, Step, WeightAverage, train
 from .functional import annealing
 from .machine import PRECISIONS, autocast, precision_for, rows_at_once, threads_for, tuned
-from .methods import METHODS, Method
+from .methods import Method, method_of, name_of
 from .methods.dann import logits_of_domains
 from .metrics import classification_metrics
 from .network import Network, Normalize, initialize
@@ -319,12 +319,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             )
 
     def _method(self) -> Method:
-        if isinstance(self.method, str):
-            if self.method not in METHODS:
-                names = ", ".join(METHODS)
-                raise ValueError(f"unknown method {self.method!r}; choose one of: {names}, or give an object")
-            return METHODS[self.method]()
-        return clone(self.method)
+        return method_of(self.method) if isinstance(self.method, str) else clone(self.method)
 
     def _backbone(self) -> Backbone:
         if isinstance(self.backbone, nn.Module):
@@ -343,7 +338,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         """Whether a recorded step is to be repeated."""
         if self.compile != "auto":
             return bool(self.compile)
-        own = type(method) in METHODS.values() and type(self._backbone()) in BACKBONES.values()
+        own = name_of(method) is not None and type(self._backbone()) in BACKBONES.values()
         return own and device.type == "cpu" and self.steps >= RECORDING_PAYS
 
     def _device(self) -> torch.device:
@@ -457,11 +452,13 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
     def config(self) -> dict[str, Any]:
         """Return the settings as JSON values: what rebuilds this estimator."""
         params = self.get_params(deep=False)
-        for key, registry in (("method", METHODS), ("backbone", BACKBONES)):
+        for key in ("method", "backbone"):
             value = params[key]
             if not isinstance(value, str):
-                name = next((n for n, kind in registry.items() if type(value) is kind), None)
-                params[key] = {"name": name, "params": value.get_params() if name else {}}
+                names = {kind: name for name, kind in BACKBONES.items()}
+                name = name_of(value) if key == "method" else names.get(type(value))
+                settings = value.get_params() if name else {}
+                params[key] = {"name": name, "params": {k: v for k, v in settings.items() if not isinstance(v, Method)}}
         return params
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -511,8 +508,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         tensors, config = runs.load_model(path)
         try:
             params = dict(config["adapter"])
-            params["method"] = named(params["method"], METHODS, method, "method")
-            params["backbone"] = named(params["backbone"], BACKBONES, backbone, "backbone")
+            params["method"] = named(params["method"], method_of, method, "method")
+            params["backbone"] = named(params["backbone"], lambda name: BACKBONES[name](), backbone, "backbone")
             adapter = cls(**{**params, "device": device})
             adapter.classes_ = np.array(config["classes"])
             adapter.columns_, adapter.shape_ = config["columns"], tuple(config["shape"])
@@ -536,7 +533,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         return adapter
 
 
-def named(value: Any, registry: Mapping[str, type], given: Any, what: str) -> Any:
+def named(value: Any, make: Callable[[str], Any], given: Any, what: str) -> Any:
     """Rebuild a method or backbone from its configuration: registered names only, or the object that was given."""
     if given is not None:
         return given
@@ -545,7 +542,7 @@ def named(value: Any, registry: Mapping[str, type], given: Any, what: str) -> An
     if value["name"] is None:
         raise runs.ModelFileError(f"this model was trained with a {what} of your own: load(path, {what}=...)")
     params = {key: tuple(v) if isinstance(v, list) else v for key, v in value["params"].items()}  # JSON has no tuples
-    return registry[value["name"]]().set_params(**params)
+    return make(value["name"]).set_params(**params)
 
 
 def random_state(device: torch.device) -> Tensor:

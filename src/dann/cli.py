@@ -78,7 +78,7 @@ def adapt(
         Path, Parameter(help="Rows of the domain you care about. Labels, if any, only judge the result.")
     ],
     label: Annotated[str | None, Parameter(help="Name of the label column. Default: label or y.")] = None,
-    method: Annotated[str, Parameter(help="See `dann list`.")] = "dann",
+    method: Annotated[str, Parameter(help="See `dann list`; several joined by +.")] = "dann",
     set: Annotated[
         tuple[str, ...],
         Parameter(
@@ -95,13 +95,12 @@ def adapt(
     from .experiments.adapt import adapt as train
     from .experiments.adapt import experiment
     from .experiments.study import Study
-    from .methods import METHODS
+    from .methods import method_of
     from .readers import read_table
 
     _check(device, json)
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; choose one of: {', '.join(METHODS)}")
-    if METHODS[method].uses_target_labels:
+    made = method_of(method)
+    if made.uses_target_labels:
         raise ValueError(f"{method} trains on target labels, which adapt never does; choose another method")
     if seed < 0:
         raise ValueError(f"--seed {seed} must be 0 or more")
@@ -111,7 +110,7 @@ def adapt(
             raise ValueError(f"--set {key}=… is not taken: give {RESERVED[key]}")
         if key.startswith("backbone__"):
             raise ValueError(f"--set {key}=… is not taken: a backbone is chosen by name; Python sets its parameters")
-    adapter = DomainAdapter(METHODS[method]()).set_params(**settings)
+    adapter = DomainAdapter(made).set_params(**settings)
     source_rows = read_table(source, label, needs_label=True)
     target_rows = read_table(target, label)
     options = {"source": str(source), "target": str(target), "label": label, "adapter": adapter.config()}

@@ -15,6 +15,7 @@ from .mcc import MCC
 from .mcd import MCD
 from .mdd import MDD
 from .source_only import SourceOnly
+from .sum import Sum
 from .target_only import TargetOnly
 from .wdgrl import WDGRL
 
@@ -57,5 +58,33 @@ __all__ = [
     "InformationMaximization",
     "Method",
     "SourceOnly",
+    "Sum",
     "TargetOnly",
+    "method_of",
+    "name_of",
 ]
+
+
+def method_of(name: str) -> Method:
+    """Make a method by its name, or the sum of several: "cdan+mcc".
+
+    Raises
+    ------
+    ValueError
+        There is no such method.
+    """
+    names = name.split("+")
+    for part in names:
+        if part not in METHODS:
+            known = ", ".join(METHODS)
+            raise ValueError(f"unknown method {part!r}; choose one of: {known}, join several by +, or give an object")
+    methods = [METHODS[part]() for part in names]
+    return methods[0] if len(methods) == 1 else Sum(*methods)
+
+
+def name_of(method: Method) -> str | None:
+    """Return the name from which `method_of` makes such a method; None if it holds a class from elsewhere."""
+    names = {kind: name for name, kind in METHODS.items()}
+    parts = list(method.methods.values()) if type(method) is Sum else [method]
+    found = [names.get(type(part)) for part in parts]
+    return None if None in found else "+".join(found)  # type: ignore[arg-type]

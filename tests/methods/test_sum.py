@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+
+from dann import CDAN, DAN, DANN, JAN, MCC, MCD, MLP, DomainAdapter, Sum, TargetOnly, mlp
+
+
+def adapter(method, **settings):
+    return DomainAdapter(method, MLP((8,)), **{"steps": 4, "batch_size": 8, "device": "cpu", **settings})
+
+
+def test_the_label_loss_counts_once_and_the_others_keep_their_values_and_names(sides, terms):
+    both = Sum(DANN(), MCC(weight=0.5))
+    s = sides(both)
+    assert terms(both, s) == terms(DANN(), s) | terms(MCC(weight=0.5), s)
+
+
+def test_terms_of_the_same_name_are_told_apart(sides, terms):
+    both = Sum(DAN(), JAN())
+    s = sides(both)
+    found = terms(both, s)
+    assert list(found) == ["label", "mmd", "jan mmd"]
+    assert (found["mmd"], found["jan mmd"]) == (terms(DAN(), s)["mmd"], terms(JAN(), s)["mmd"])
+
+
+def test_names_joined_by_plus_are_a_sum(arrays):
+    by_name = adapter("cdan+mcc").fit(arrays.x, arrays.y, arrays.xt)
+    by_object = adapter(Sum(CDAN(), MCC())).fit(arrays.x, arrays.y, arrays.xt)
+    assert by_name.history_ == by_object.history_
+    assert list(by_name.history_[0]) == ["step", "label", "domain", "confusion"]
+
+
+def test_parameters_of_the_parts_are_set_cloned_and_saved(arrays, tmp_path):
+    model = adapter(Sum(CDAN(hidden=(3,)), MCC())).set_params(method__mcc__weight=0.25, method__cdan__entropy=False)
+    copied = clone(model)
+    assert copied.method == model.method
+    assert copied.method.methods["mcc"] is not model.method.methods["mcc"]
+    model.fit(arrays.x, arrays.y, arrays.xt)
+    loaded = DomainAdapter.load(model.save(tmp_path / "m.safetensors"))
+    assert loaded.method == Sum(CDAN(hidden=(3,), entropy=False), MCC(weight=0.25))
+    np.testing.assert_array_equal(loaded.predict_proba(arrays.xt), model.predict_proba(arrays.xt))
+    np.testing.assert_array_equal(loaded.predict_domain(arrays.xt), model.predict_domain(arrays.xt))
+
+
+def test_different_sums_are_not_equal():
+    assert Sum(CDAN(), MCC()) != Sum(CDAN(), MCC(weight=0.5))
+    assert repr(Sum(MCC(), DAN())).startswith("Sum(MCC(weight=1.0")
+
+
+@pytest.mark.parametrize(
+    ("method", "says"),
+    [
+        (Sum(MCD(), MCC()), "mcd plays a game of its own moves"),
+        (Sum(MCC(), TargetOnly()), "targetonly"),
+        (Sum(CDAN(), DANN()), "dann and another method both train a part 'domain'"),
+        (Sum(DANN(weight=-1.0), MCC()), "weight=-1.0"),
+    ],
+)
+def test_what_cannot_be_summed_is_refused_before_training(method, says, arrays):
+    with pytest.raises(ValueError, match=says):
+        adapter(method).fit(arrays.x, arrays.y, arrays.xt)
+
+
+@pytest.mark.parametrize("methods", [(), (MCC(),), (MCC(), MCC(weight=2.0))])
+def test_it_takes_two_or_more_different_methods(methods):
+    with pytest.raises(ValueError, match="two or more methods of different classes"):
+        Sum(*methods)
+
+
+def test_a_typo_in_a_parameter_names_the_valid_ones():
+    with pytest.raises(ValueError, match=r"no parameter 'mcc__wieght'|Invalid parameter 'wieght'"):
+        Sum(MCC(), DAN()).set_params(mcc__wieght=1)
+    with pytest.raises(ValueError, match=r"no parameter 'cdan__weight'; it has: .*mcc__weight"):
+        Sum(MCC(), DAN()).set_params(cdan__weight=1)
+
+
+def test_it_needs_the_rows_that_its_parts_need(arrays):
+    with pytest.raises(ValueError, match="batch_size=3 is too small for Sum, which compares at least 4 rows"):
+        adapter(Sum(MCC(), DAN()), batch_size=3).fit(arrays.x, arrays.y, arrays.xt)
+
+
+def test_a_recorded_training_has_the_same_bits(arrays):
+    plain, same = (adapter("dann+mcc+deep-coral", compile=c).fit(arrays.x, arrays.y, arrays.xt) for c in (False, True))
+    assert plain.history_ == same.history_
+
+
+def test_a_part_of_ones_own_may_be_summed(arrays):
+    class Mine(MCC):
+        """A method from elsewhere."""
+
+        def build(self, net):
+            return {"extra": mlp(net.dim, 1)}
+
+        def loss(self, net, source, target, progress):
+            gap = net.parts["extra"](target.features).mean()
+            return {"label": self.label_loss(source, target), "gap": gap.square()}
+
+    model = adapter(Sum(Mine(), DAN())).fit(arrays.x, arrays.y, arrays.xt)
+    assert list(model.history_[0]) == ["step", "label", "gap", "mmd"]
+    assert torch.isfinite(model.network_.parts["extra"][0].weight).all()
