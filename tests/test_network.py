@@ -7,7 +7,7 @@ from torch import nn
 
 from dann import Network, mlp
 from dann.domains import Batch
-from dann.network import Normalize, initialize
+from dann.network import Normalize, View, initialize
 
 
 def batch(n_source=6, n_target=4, shift=10.0):
@@ -213,3 +213,12 @@ def test_work_is_counted_in_multiply_adds_of_one_row():
     for name, tensor in net.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     assert not any(layer._forward_hooks for layer in net.modules())
+
+
+def test_logits_asked_for_without_gradients_have_them_for_who_asks_next():
+    net = Network(nn.Identity(), nn.Identity(), nn.Linear(2, 3), dim=2, n_classes=3, n_domains=2)
+    view = View(torch.ones(1, 2), *[torch.zeros(1, dtype=torch.long)] * 3, torch.ones(1, 2), net.head, labelled=True)
+    with torch.no_grad():
+        assert not view.logits.requires_grad
+    assert view.logits.requires_grad
+    assert view.logits is view.logits

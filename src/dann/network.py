@@ -38,7 +38,10 @@ class View:
     def logits(self) -> Tensor:
         """Logits (n, classes) of the label head."""
         if self._logits is None:  # functools.cached_property would break the graph of torch.compile
-            self._logits = single(self.head(self.features))
+            logits = single(self.head(self.features))
+            if not torch.is_grad_enabled():
+                return logits  # who asks next may want gradients
+            self._logits = logits
         return self._logits
 
 

@@ -10,10 +10,12 @@ from .dann import DANN
 from .deep_coral import DeepCORAL
 from .domain_only import DomainOnly
 from .entropy import EntropyMinimization, InformationMaximization
+from .iwdan import IWCDAN, IWDAN
 from .jan import JAN
 from .mcc import MCC
 from .mcd import MCD
 from .mdd import MDD
+from .sliced_wasserstein import SlicedWasserstein
 from .source_only import SourceOnly
 from .sum import Sum
 from .target_only import TargetOnly
@@ -23,6 +25,8 @@ METHODS: dict[str, type[Method]] = {
     "source-only": SourceOnly,
     "dann": DANN,
     "cdan": CDAN,
+    "iwdan": IWDAN,
+    "iwcdan": IWCDAN,
     "mcd": MCD,
     "mdd": MDD,
     "adda": ADDA,
@@ -30,6 +34,7 @@ METHODS: dict[str, type[Method]] = {
     "deep-coral": DeepCORAL,
     "dan": DAN,
     "jan": JAN,
+    "sliced-wasserstein": SlicedWasserstein,
     "entropy": EntropyMinimization,
     "information-maximization": InformationMaximization,
     "mcc": MCC,
@@ -46,6 +51,8 @@ __all__ = [
     "CDAN",
     "DAN",
     "DANN",
+    "IWCDAN",
+    "IWDAN",
     "JAN",
     "MCC",
     "MCD",
@@ -57,6 +64,7 @@ __all__ = [
     "EntropyMinimization",
     "InformationMaximization",
     "Method",
+    "SlicedWasserstein",
     "SourceOnly",
     "Sum",
     "TargetOnly",

@@ -31,6 +31,22 @@ class RandomMaps(nn.Module):
         return (features @ self.features) * (probabilities @ self.classes) / width**0.5
 
 
+def joint_head(net: Network, hidden: tuple[int, ...] | None, width: int) -> dict[str, nn.Module]:
+    """Build the domain head on the outer product of features and probabilities, and random maps where it is large."""
+    entries, hidden = net.dim * net.n_classes, net.domain_hidden if hidden is None else hidden
+    if entries <= LARGEST:
+        return {"domain": mlp(entries, *hidden, net.n_domains - 1)}
+    return {"domain": mlp(width, *hidden, net.n_domains - 1), "maps": RandomMaps(net.dim, net.n_classes, width)}
+
+
+def joint(net: Network, features: Tensor, logits: Tensor) -> Tensor:
+    """Return the outer product of features and detached probabilities, (n, dim · classes), or its random projection."""
+    probabilities = logits.softmax(1).detach()
+    if "maps" in net.parts:
+        return single(net.parts["maps"](features, probabilities))
+    return (probabilities[:, :, None] * features[:, None, :]).flatten(1)
+
+
 @dataclass
 class CDAN(Method):
     """Train features from which the domain cannot be told, even knowing the predicted class.
@@ -71,27 +87,20 @@ class CDAN(Method):
 
     def build(self, net: Network) -> dict[str, nn.Module]:
         """Return the domain head, and the random maps where they are needed."""
-        joint, hidden = net.dim * net.n_classes, net.domain_hidden if self.hidden is None else self.hidden
-        if joint <= LARGEST:
-            return {"domain": mlp(joint, *hidden, net.n_domains - 1)}
-        maps = RandomMaps(net.dim, net.n_classes, self.width)
-        return {"domain": mlp(self.width, *hidden, net.n_domains - 1), "maps": maps}
+        return joint_head(net, self.hidden, self.width)
 
     def domain_input(self, net: Network, features: Tensor, logits: Tensor) -> Tensor:
         """Return the outer product, flat, or its random projection."""
-        probabilities = logits.softmax(1).detach()
-        if "maps" in net.parts:
-            return single(net.parts["maps"](features, probabilities))
-        return (probabilities[:, :, None] * features[:, None, :]).flatten(1)
+        return joint(net, features, logits)
 
     def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
         """Return the label and domain losses."""
         features = torch.cat([source.features, target.features])
         logits = torch.cat([source.logits, target.logits])
-        joint = reverse_gradient(self.domain_input(net, features, logits), self.weight * warmup(progress))
+        seen = reverse_gradient(joint(net, features, logits), self.weight * warmup(progress))
         certainty = 1 + torch.exp(-entropy(logits.detach())) if self.entropy else None
         domain = torch.cat([source.domain, target.domain])
         return {
             "label": self.label_loss(source, target),
-            "domain": domain_loss(logits_of_domains(net, joint), domain, weight=certainty),
+            "domain": domain_loss(logits_of_domains(net, seen), domain, weight=certainty),
         }

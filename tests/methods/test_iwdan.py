@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from dann import CDAN, DANN, IWCDAN, IWDAN
+from dann.methods.iwdan import LabelShift, onto_simplex
+
+
+def batch(generator, shares, n, accuracy):
+    """Labels drawn by their shares, and logits of a model that is right so often."""
+    y = torch.multinomial(shares, n, replacement=True, generator=generator)
+    told = torch.where(
+        torch.rand(n, generator=generator) < accuracy, y, torch.randint(len(shares), (n,), generator=generator)
+    )
+    return y, torch.nn.functional.one_hot(told, len(shares)) * 20.0
+
+
+class Side:
+    def __init__(self, y, logits):
+        self.y, self.logits = y, logits
+
+
+def estimated(source_shares, target_shares, accuracy=0.8, steps=1500):
+    generator = torch.Generator().manual_seed(0)
+    shift = LabelShift(len(source_shares))
+    for _ in range(steps):
+        source = Side(*batch(generator, torch.tensor(source_shares), 64, accuracy))
+        target = Side(*batch(generator, torch.tensor(target_shares), 64, accuracy))
+        shift.update(source, target)
+    return shift
+
+
+def test_the_weights_are_the_ratios_of_the_class_shares():
+    shift = estimated([0.2, 0.3, 0.5], [0.6, 0.3, 0.1])
+    np.testing.assert_allclose(shift.weights, [3.0, 1.0, 0.2], atol=0.35)
+    assert (shift.weights * shift.shares).sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_equal_shares_give_weights_of_one():
+    np.testing.assert_allclose(estimated([0.2, 0.3, 0.5], [0.2, 0.3, 0.5]).weights, [1, 1, 1], atol=0.25)
+
+
+def test_a_class_that_is_missing_in_the_target_gets_no_weight():
+    assert estimated([0.25, 0.25, 0.5], [0.5, 0.5, 0.0]).weights[2] < 0.1
+
+
+def test_a_model_that_knows_nothing_leaves_the_weights_alone():
+    np.testing.assert_allclose(estimated([0.2, 0.8], [0.8, 0.2], accuracy=0.0).weights, [1, 1], atol=0.5)
+
+
+def test_the_steps_end_at_the_solution_of_the_quadratic_programme():
+    shift = estimated([0.2, 0.3, 0.5], [0.6, 0.3, 0.1], steps=300)
+    c, mu, p = (t.double().numpy() for t in (shift.confusion, shift.predicted, shift.shares))
+    solved = minimize(
+        lambda w: ((mu - c @ w) ** 2).sum(),
+        np.ones(3),
+        bounds=[(0, None)] * 3,
+        constraints={"type": "eq", "fun": lambda w: w @ p - 1},
+        options={"ftol": 1e-12},
+    )
+    np.testing.assert_allclose(shift.weights, solved.x, atol=0.05)
+
+
+@pytest.mark.parametrize("v", [[0.2, 0.3, 0.5], [2.0, -1.0, 0.3], [-5.0, -5.0, -4.9], [0.0, 0.0, 0.0]])
+def test_the_projection_is_the_nearest_point_of_the_simplex(v):
+    found = onto_simplex(torch.tensor(v, dtype=torch.float64)).numpy()
+    assert found.min() >= 0
+    assert found.sum() == pytest.approx(1)
+    others = np.random.default_rng(0).dirichlet([0.5, 0.5, 0.5], 2000)
+    assert np.square(found - v).sum() <= np.square(others - v).sum(1).min() + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("method", "plain"), [(IWDAN(), DANN()), (IWCDAN(), CDAN(entropy=False)), (IWCDAN(entropy=True), CDAN())]
+)
+def test_weights_of_one_give_the_plain_methods_losses(method, plain, sides, terms, monkeypatch):
+    monkeypatch.setattr(LabelShift, "update", lambda *_: None)
+    s = sides(method)
+    assert terms(method, s) == pytest.approx(terms(plain, s))
+
+
+def test_source_rows_count_by_their_class_in_both_losses(sides, terms, monkeypatch):
+    monkeypatch.setattr(LabelShift, "update", lambda *_: None)
+    s = sides(IWDAN())
+    weights = np.array([2.0, 0.5, 0.5])
+    s.net.parts["shift"].weights.copy_(torch.tensor(weights))
+    y = np.arange(6) % 3
+    ce = np.log(np.exp(s.g[0]).sum(1)) - s.g[0][np.arange(6), y]
+    z_s, z_t = (s.net.parts["domain"](torch.from_numpy(f)).detach().numpy().ravel() for f in s.f)
+    found = terms(IWDAN(), s)
+    assert found["label"] == pytest.approx((weights[y] * ce).mean())
+    assert found["domain"] == pytest.approx(
+        np.average(np.logaddexp(0, z_s), weights=weights[y]) + np.logaddexp(0, -z_t).mean()
+    )
+
+
+@pytest.mark.parametrize("method", [IWDAN(weight=-1.0), IWCDAN(weight=-1.0), IWCDAN(width=0)])
+def test_settings_that_cannot_train_are_refused(method):
+    with pytest.raises(ValueError, match=r"weight=-1.0|width=0"):
+        method.check(None)
