@@ -95,3 +95,7 @@ def test_every_public_name_can_be_imported():
 def test_a_name_that_does_not_exist_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'dann' has no attribute 'DANN2'"):
         dann.DANN2  # noqa: B018
+
+
+def test_every_method_is_a_public_name():
+    assert {method.__name__ for method in dann.METHODS.values()} <= set(dann.__all__)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
         CDAN,
         DAN,
         DANN,
+        IWCDAN,
+        IWDAN,
         JAN,
         MCC,
         MCD,
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
         EntropyMinimization,
         InformationMaximization,
         Method,
+        SlicedWasserstein,
         SourceOnly,
+        Sum,
         TargetOnly,
     )
     from .metrics import classification_metrics, domain_accuracy, proxy_a_distance
@@ -102,6 +106,7 @@ __all__ = [
     "ModelFileError",
     "Network",
     "SVHNNet",
+    "SlicedWasserstein",
     "SmallNet",
     "SourceOnly",
     "Sum",
