@@ -8,6 +8,7 @@ from .fetch import DatasetNotFound, data_home
 from .mnist import load_mnist, read_idx
 from .mnist_m import load_mnist_m, mnist_m
 from .photos import read_photos
+from .shifts import label_shift, shifted_table
 from .syn_numbers import find_fonts, render_numbers, syn_numbers
 from .task import Labelled, Task
 from .toys import blobs, double_moon, moons
@@ -17,6 +18,7 @@ DATASETS: dict[str, Callable[..., Task]] = {
     "double-moon": double_moon,
     "blobs": blobs,
     "digits": digits,
+    "table": shifted_table,
     "mnist-m": mnist_m,
     "amazon-reviews": amazon_reviews,
     "syn-numbers": syn_numbers,
@@ -34,6 +36,7 @@ __all__ = [
     "digits",
     "double_moon",
     "find_fonts",
+    "label_shift",
     "load_mnist",
     "load_mnist_m",
     "mnist_m",
@@ -41,5 +44,6 @@ __all__ = [
     "read_idx",
     "read_photos",
     "render_numbers",
+    "shifted_table",
     "syn_numbers",
 ]

@@ -1,6 +1,6 @@
 """Experiments by name: published ones, with their numbers beside ours, and the demo."""
 
-from . import amazon_reviews, blobs, demo, double_moon, mnist_m, moons
+from . import amazon_reviews, blobs, demo, double_moon, family, mnist_m, moons
 from .study import Experiment, Study
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -12,6 +12,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         blobs.EXPERIMENT,
         mnist_m.EXPERIMENT,
         amazon_reviews.EXPERIMENT,
+        family.EXPERIMENT,
     )
 }
 

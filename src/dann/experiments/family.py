@@ -1,0 +1,111 @@
+"""The family: every method on every task, with one network, one optimiser and one budget a task."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..adapter import DomainAdapter
+from ..backbones import MLP, MNISTNet
+from ..datasets import DatasetNotFound, Labelled, Task, blobs, digits, double_moon, label_shift, mnist_m, shifted_table
+from ..methods import METHODS
+from . import demo
+from .study import Experiment, Study
+
+FEW = 10_000  # images a domain of MNIST → MNIST-M
+FAR: dict[str, Any] = {"source_centres": [(0, 0), (0, 10)], "target_centres": [(50, -20), (50, -10)], "std": 1.0}
+
+
+class Setting(NamedTuple):
+    """A task by seed, and the estimator that every method gets on it."""
+
+    name: str
+    task: Callable[[int], Task]
+    adapter: Callable[[Any], DomainAdapter]
+
+
+def table_adapter(method: Any) -> DomainAdapter:
+    """Return the estimator for points and tables."""
+    network = MLP((64, 64), activation="tanh", domain_hidden=(16,))
+    return DomainAdapter(method, network, steps=1500, batch_size=64, lr=3e-3, weight_decay=1e-3, lr_schedule="cosine")
+
+
+def far_adapter(method: Any) -> DomainAdapter:
+    """Return the estimator for the far blobs: coordinates as they are, or the distance would be scaled away."""
+    return table_adapter(method).set_params(backbone=MLP((20,), domain_hidden=(20,)), scaling="none", weight_decay=0.0)
+
+
+def mnist_m_adapter(method: Any) -> DomainAdapter:
+    """Return the estimator for MNIST → MNIST-M: the paper's recipe in a tenth of its steps."""
+    return demo.digits_adapter(method).set_params(
+        backbone=MNISTNet(same_padding=False), steps=2000, batch_size=64, lr=0.01
+    )
+
+
+def few_mnist_m(seed: int) -> Task:
+    """Return MNIST → MNIST-M with the first images of each training set; the data do not depend on the seed."""
+    task = mnist_m(seed=0, binarise=False)
+    source, target = (Labelled(part.x[:FEW], part.y[:FEW]) for part in (task.source, task.target))
+    return replace(task, source=source, target=target)
+
+
+SETTINGS = (
+    Setting("double-moon", lambda seed: double_moon(seed=seed), table_adapter),
+    Setting("far-blobs", lambda seed: replace(blobs(seed=seed, **FAR), name="far-blobs"), far_adapter),
+    Setting("table", lambda seed: shifted_table(seed=seed), table_adapter),
+    Setting("digits", lambda seed: digits(seed=seed), demo.digits_adapter),
+    Setting("digits-shifted", lambda seed: label_shift(digits(seed=seed), range(5), 0.3, seed), demo.digits_adapter),
+    Setting("mnist-m", few_mnist_m, mnist_m_adapter),
+)
+
+
+def methods() -> Iterator[tuple[str, Any, int]]:
+    """Yield name, method and share of the steps in a hundred that is pretraining, of all methods that classify."""
+    for name, kind in METHODS.items():
+        if name != "domain-only":
+            yield name, kind(), 50 if kind.needs_pretraining else 0
+
+
+def run(study: Study) -> None:
+    """Train every method on every task with every seed, tasks in turn, and draw the table."""
+    done = []
+    for setting in SETTINGS:
+        for seed in study.seeds:
+            try:
+                task = setting.task(seed)
+            except DatasetNotFound:
+                break  # the others need no download
+            for name, method, share in methods():
+                adapter = setting.adapter(method)
+                steps = study.options["steps"] or adapter.steps
+                before = steps * share // 100
+                adapter.set_params(steps=steps - before, pretrain_steps=before)
+                study.fit(task, adapter, seed, dataset=setting.name, method=name)
+        else:
+            done.append(setting.name)
+    draw(study, done)
+
+
+def draw(study: Study, tasks: list[str]) -> None:
+    """Write the mean accuracies as a coloured table: blue gains on source-only, orange loses."""
+    names = [name for name, _, _ in methods()]
+    mean = np.array([[np.mean(study.values(task, name)) for task in tasks] for name in names])
+    gain = mean - mean[names.index("source-only")]
+    with study.figure("family", 1, 1, (2.2 + 1.3 * len(tasks), 0.8 + 0.36 * len(names))) as (_, axes):
+        ax = axes[0, 0]
+        ax.imshow(gain, cmap="PuOr", vmin=-0.3, vmax=0.3, aspect="auto")
+        for (i, k), value in np.ndenumerate(mean):
+            ax.text(k, i, f"{value:.3f}", ha="center", va="center", fontsize=9)
+        ax.set_xticks(range(len(tasks)), tasks)
+        ax.set_yticks(range(len(names)), names)
+        ax.set_title("target accuracy (oracle), mean over seeds; colour: gain on source-only", fontsize=10)
+
+
+EXPERIMENT = Experiment(
+    name="family",
+    summary="every method on toys, a table and digits, with the same network and budget",
+    run=run,
+    seeds=3,
+    options={"steps": None},
+)
