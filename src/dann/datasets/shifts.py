@@ -44,7 +44,7 @@ def label_shift(task: Task, classes: Sequence[int], share: float, seed: int = 0)
 
 
 def shifted_table(column: str = "mean texture", *, sharpness: float = 3.0, seed: int = 0) -> Task:
-    """Breast cancer, scikit-learn's real table: source rows have small values of one column, target rows large ones.
+    """Breast cancer, a real table: source rows have small values of one column, target rows large ones.
 
     The chance of a row to belong to the target is a logistic function of the column's rank, and half of each domain
     is for testing: covariate shift, whose label shares differ as far as the column tells the class.

@@ -1,0 +1,53 @@
+import pytest
+
+import dann.experiments.family as family
+from dann import METHODS
+from dann.datasets import DatasetNotFound
+from dann.experiments import EXPERIMENTS, Study
+
+TOYS = family.SETTINGS[:2]
+EXPECTED = set(METHODS) - {"domain-only"}
+
+
+def study(folder, seeds=(0,)):
+    return Study(EXPERIMENTS["family"], folder, seeds, {"steps": 4}, device="cpu")
+
+
+def test_every_method_is_trained_on_every_task_and_shown_in_one_table(tmp_path, monkeypatch):
+    monkeypatch.setattr(family, "SETTINGS", TOYS)
+    done = study(tmp_path).run()
+    for setting in TOYS:
+        rows = [row for row in done.rows if row["dataset"] == setting.name and row["domain"] == "target"]
+        assert {row["method"] for row in rows} == EXPECTED
+    assert (tmp_path / "figures" / "family.png").exists()
+
+
+def test_a_task_whose_data_are_missing_is_left_out(tmp_path, monkeypatch):
+    def missing(seed):
+        raise DatasetNotFound("no digits here")
+
+    monkeypatch.setattr(family, "SETTINGS", (TOYS[0]._replace(name="gone", task=missing), TOYS[1]))
+    done = study(tmp_path).run()
+    assert {row["dataset"] for row in done.rows} == {"far-blobs"}
+    assert (tmp_path / "figures" / "family.png").exists()
+
+
+def test_pretraining_is_part_of_the_budget(tmp_path, monkeypatch):
+    seen = {}
+
+    class Watching(Study):
+        def fit(self, task, adapter, seed, **names):
+            seen[names["method"]] = (adapter.pretrain_steps, adapter.steps)
+            return super().fit(task, adapter, seed, **names)
+
+    monkeypatch.setattr(family, "SETTINGS", TOYS[:1])
+    Watching(EXPERIMENTS["family"], tmp_path, [0], {"steps": 4}, device="cpu").run()
+    assert {name for name, budget in seen.items() if budget != (0, 4)} == {"adda"}
+    assert seen["adda"] == (2, 2)
+
+
+@pytest.mark.parametrize("setting", family.SETTINGS[2:5], ids=lambda s: s.name)
+def test_the_tasks_can_be_made_for_every_seed(setting):
+    first, second = setting.task(0), setting.task(1)
+    assert first.source.x.dtype == second.source.x.dtype
+    assert len(first.target_test.y) > 50
