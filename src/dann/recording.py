@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -40,10 +41,11 @@ def record(
     recording : callable or None
         None, with a warning, where the operations depend on the values of tensors.
     """
-    with _Tape() as tape:
+    with _Reads() as reads, _Tape() as tape:
         outputs = function(*inputs)
-    if tape.obstacle is not None:
-        warnings.warn(f"not compiled: {tape.obstacle} depends on the values of a tensor", stacklevel=2)
+    obstacle = reads.obstacle or tape.obstacle
+    if obstacle is not None:
+        warnings.warn(f"not compiled: {obstacle} depends on the values of a tensor", stacklevel=2)
         return outputs, None
     run = tape.function(inputs, outputs, constants)
     return outputs, captured(run, inputs) if inputs[0].is_cuda else run
@@ -74,6 +76,17 @@ def captured(run: Function, inputs: Sequence[Tensor]) -> Function:
         return tuple(tensor.clone() for tensor in outputs)  # the next replay writes over them
 
     return replay
+
+
+class _Reads(TorchFunctionMode):
+    """Notices what leaves PyTorch: NumPy's operations on an array of a tensor would not be on the tape."""
+
+    obstacle: str | None = None
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__):
+            self.obstacle = self.obstacle or f"Tensor.{function.__name__}"
+        return function(*args, **(kwargs or {}))
 
 
 class _Tape(TorchDispatchMode):
