@@ -19,6 +19,7 @@ from .sliced_wasserstein import SlicedWasserstein
 from .source_only import SourceOnly
 from .sum import Sum
 from .target_only import TargetOnly
+from .vada import VADA
 from .wdgrl import WDGRL
 
 METHODS: dict[str, type[Method]] = {
@@ -31,6 +32,7 @@ METHODS: dict[str, type[Method]] = {
     "mdd": MDD,
     "adda": ADDA,
     "wdgrl": WDGRL,
+    "vada": VADA,
     "deep-coral": DeepCORAL,
     "dan": DAN,
     "jan": JAN,
@@ -58,6 +60,7 @@ __all__ = [
     "MCD",
     "MDD",
     "METHODS",
+    "VADA",
     "WDGRL",
     "DeepCORAL",
     "DomainOnly",

@@ -1,0 +1,64 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dann import VADA
+from dann.functional import entropy
+from dann.methods.vada import of_length, smoothness_loss
+
+
+def test_rows_are_scaled_to_a_length_whatever_their_shape():
+    torch.manual_seed(0)
+    scaled = of_length(torch.randn(5, 3, 4, 4), 3.5)
+    torch.testing.assert_close(scaled.flatten(1).norm(dim=1), torch.full((5,), 3.5))
+    assert of_length(torch.zeros(2, 3), 1.0).isfinite().all()
+
+
+def test_the_change_goes_where_the_predictions_change_most():
+    """For a linear model of two classes that is along the difference of their weights, one way or the other."""
+    weight = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    x = torch.tensor([[0.1, -0.2], [0.3, 0.3]])
+
+    def predict(rows):
+        return rows @ weight.T
+
+    torch.manual_seed(0)
+    found = smoothness_loss(predict, x, predict(x), radius=0.5)
+    ways = []
+    for sign in (1.0, -1.0):
+        moved = x + sign * 0.5 * torch.tensor([0.6, 0.8])
+        ways.append(F.kl_div(predict(moved).log_softmax(1), predict(x).softmax(1), reduction="none").sum(1))
+    low, high = torch.minimum(*ways).mean(), torch.maximum(*ways).mean()
+    assert low - 1e-6 <= found <= high + 1e-6
+    across = x + 0.5 * torch.tensor([0.8, -0.6])
+    assert F.kl_div(predict(across).log_softmax(1), predict(x).softmax(1), reduction="batchmean") < 1e-6
+
+
+def test_the_predictions_at_the_row_itself_get_no_gradient():
+    weight = torch.randn(2, 3, requires_grad=True)
+    x = torch.randn(4, 2)
+    held = (x @ weight).detach().requires_grad_()
+    loss = smoothness_loss(lambda rows: rows @ weight, x, held, 1.0)
+    of_row, of_weight = torch.autograd.grad(loss, [held, weight], allow_unused=True)
+    assert of_row is None
+    assert of_weight.abs().sum() > 0
+
+
+def test_the_terms_have_the_papers_weights(sides, terms):
+    s = sides(VADA())
+    found = {}
+    for factor in (1.0, 2.0):
+        torch.manual_seed(0)
+        found[factor] = terms(VADA(target_weight=0.01 * factor, source_weight=factor), s)
+    assert found[1.0]["entropy"] == pytest.approx(0.01 * entropy(s.target.logits).mean().item())
+    for name in ("entropy", "source smoothness", "target smoothness"):
+        assert found[2.0][name] == pytest.approx(2 * found[1.0][name])
+    assert found[1.0]["source smoothness"] > 0
+
+
+@pytest.mark.parametrize(
+    "settings", [{"radius": 0.0}, {"weight": -1.0}, {"target_weight": -1.0}, {"source_weight": -1.0}]
+)
+def test_settings_that_cannot_train_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        VADA(**settings).check(None)
