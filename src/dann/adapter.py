@@ -1,5 +1,6 @@
 """The scikit-learn face: an estimator that fits labelled sources and an unlabelled target."""
 
+import copy
 import math
 import os
 import time
@@ -16,11 +17,11 @@ from torch import Tensor, nn
 
 from . import runs
 from .backbones import BACKBONES, Backbone, Custom, feature_width
-from .domains import Domains, arrange, as_inputs, as_labels, encode, match_inputs
+from .domains import UNKNOWN, Domain, Domains, arrange, as_inputs, as_labels, encode, match_inputs
 from .engine import RECORDING_PAYS, Step, WeightAverage, train
 from .functional import annealing
 from .machine import PRECISIONS, autocast, precision_for, rows_at_once, threads_for, tuned
-from .methods import Method, method_of, name_of
+from .methods import METHODS, Method, method_of, name_of
 from .methods.dann import logits_of_domains
 from .metrics import classification_metrics
 from .network import Network, Normalize, initialize
@@ -201,14 +202,79 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         self.classes_, self.columns_ = domains.classes, domains.columns
         self.shape_, self.dtype_ = domains.shape, str(domains.target.x.dtype)
         self.n_domains_, self.n_features_in_ = len(domains.all), domains.shape[0]
-        device, start = self._device(), None
+        start = None
         if self.pretrain_steps:
             source = clone(self).set_params(method="source-only", steps=self.pretrain_steps, pretrain_steps=0)
             folder = None if run is None else Path(run) / "pretraining"
             source.set_params(random_state=self.seed_).fit(X, y, X_target, sample_domain=sample_domain, run=folder)
             start = source.network_.to("cpu").state_dict()
+        normalize = Normalize.fit([d.x for d in domains.all], self.scaling)
+        return self._fit(domains, method, normalize, start, run, on_step)
+
+    def adapt_to(
+        self,
+        X_target: Any,
+        method: str | Method = "shot",
+        *,
+        run: str | os.PathLike[str] | None = None,
+        on_step: Callable[[Step], None] | None = None,
+        **settings: Any,
+    ) -> "DomainAdapter":
+        """Go on from this fitted model with rows of a target alone: no source is needed any more.
+
+        Parameters
+        ----------
+        X_target : like the target of `fit`
+        method : str or Method
+            One that needs no source, such as "shot".
+        run, on_step
+            As for `fit`.
+        **settings
+            Parameters that differ from this estimator's, such as ``steps`` or ``lr``.
+
+        Returns
+        -------
+        DomainAdapter
+            A new one; this one stays as it is.
+
+        Raises
+        ------
+        ValueError
+            The method needs source rows; rows or settings that cannot be trained on.
+        """
+        check_is_fitted(self, "network_")
+        later = clone(self).set_params(**{"method": method, "pretrain_steps": 0, **settings})
+        later._check_settings()
+        made = later._method()
+        if not made.source_free:
+            free = ", ".join(name for name, kind in METHODS.items() if kind.source_free)
+            raise ValueError(f"{type(made).__name__} needs source rows: use fit; without them there is: {free}")
+        x = as_inputs(arrange(X_target, self.columns_, "the target"), "the target")
+        match_inputs(x, self.shape_, np.dtype(self.dtype_), "the target")
+        for name in ("classes_", "columns_", "shape_", "dtype_", "n_domains_", "n_features_in_"):
+            setattr(later, name, getattr(self, name))
+        later.seed_ = self.seed_ if later.random_state is None else int(later.random_state)
+        target = Domain("target", x, np.full(len(x), UNKNOWN, dtype=np.int64))
+        domains = Domains((), target, self.classes_, self.columns_)
+        made.check(domains)
+        later._check_needs(made, fitted=True)
+        normalize = copy.deepcopy(self.network_.normalize).to("cpu")
+        weights = self.network_.state_dict()
+        start = {name: value.cpu() for name, value in weights.items() if not name.startswith("parts.")}
+        return later._fit(domains, made, normalize, start, run, on_step)
+
+    def _fit(
+        self,
+        domains: Domains,
+        method: Method,
+        normalize: Normalize,
+        start: Mapping[str, Tensor] | None,
+        run: str | os.PathLike[str] | None,
+        on_step: Callable[[Step], None] | None,
+    ) -> "DomainAdapter":
+        device = self._device()
         with isolated_seed(self.seed_, device):
-            net = self._build(Normalize.fit([d.x for d in domains.all], self.scaling), method, start)
+            net = self._build(normalize, method, start)
             net.to(device)
             if len(self.shape_) == 3:
                 net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -308,8 +374,10 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging={self.averaging!r} must lie in [0, 1): 0 is none, .998 a usual decay")
 
-    def _check_needs(self, method: Method) -> None:
+    def _check_needs(self, method: Method, fitted: bool = False) -> None:
         name = type(method).__name__
+        if method.source_free and not fitted:
+            raise ValueError(f"{name} goes on from a fitted model: fit another method, then adapt_to(X_target, method)")
         if method.needs_pretraining and not self.pretrain_steps:
             raise ValueError(f"{name} starts from a model of the source: give pretrain_steps, such as {self.steps}")
         if self.batch_size < method.rows_needed:

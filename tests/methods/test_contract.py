@@ -17,10 +17,10 @@ from dann.engine import train, update
 from dann.optimizers import Optimizer
 from dann.streams import ArrayStream
 
-NAMES = list(METHODS)
+NAMES = [name for name, method in METHODS.items() if not method.source_free]  # test_shot.py has the others
 FEATURES = Network(nn.Identity(), nn.Identity(), nn.Linear(3, 2), dim=3, n_classes=2, n_domains=2)
-BLIND = [name for name, method in METHODS.items() if not method.uses_target_labels]
-DISCRIMINATING = [name for name, method in METHODS.items() if "domain" in method().build(FEATURES)]
+BLIND = [name for name in NAMES if not METHODS[name].uses_target_labels]
+DISCRIMINATING = [name for name in NAMES if "domain" in METHODS[name]().build(FEATURES)]
 TINY = MLP(hidden=(8,), head_hidden=(6,), domain_hidden=(4,), dropout=0.5)  # dropout: randomness in every step
 
 

@@ -61,9 +61,9 @@ SETTINGS = (
 
 
 def methods() -> Iterator[tuple[str, Any, int]]:
-    """Yield name, method and share of the steps in a hundred that is pretraining, of all methods that classify."""
+    """Yield name, method and share of the steps in a hundred that is pretraining, of all that classify and `fit`."""
     for name, kind in METHODS.items():
-        if name != "domain-only":
+        if name != "domain-only" and not kind.source_free:
             yield name, kind(), 50 if kind.needs_pretraining else 0
 
 

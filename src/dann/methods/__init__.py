@@ -15,6 +15,7 @@ from .jan import JAN
 from .mcc import MCC
 from .mcd import MCD
 from .mdd import MDD
+from .shot import SHOT
 from .sliced_wasserstein import SlicedWasserstein
 from .source_only import SourceOnly
 from .sum import Sum
@@ -42,6 +43,7 @@ METHODS: dict[str, type[Method]] = {
     "mcc": MCC,
     "bnm": BNM,
     "afn": AFN,
+    "shot": SHOT,
     "target-only": TargetOnly,
     "domain-only": DomainOnly,
 }
@@ -60,6 +62,7 @@ __all__ = [
     "MCD",
     "MDD",
     "METHODS",
+    "SHOT",
     "VADA",
     "WDGRL",
     "DeepCORAL",

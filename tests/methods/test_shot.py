@@ -1,0 +1,124 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+import dann.adapter
+from dann import DANN, MLP, SHOT, DomainAdapter
+from dann.methods.shot import Centres
+
+
+@pytest.fixture
+def source(arrays):
+    """A model of the source."""
+    adapter = DomainAdapter("source-only", MLP((8,)), steps=60, batch_size=8, lr=0.02, log_every=2, device="cpu")
+    return adapter.fit(arrays.x, arrays.y, arrays.xt)
+
+
+def same_weights(a, b):
+    a, b = a.network_.state_dict(), b.network_.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_it_moves_the_encoder_and_nothing_else(source, arrays):
+    before = copy.deepcopy(source.network_.state_dict())
+    adapted = source.adapt_to(arrays.xt, steps=5)
+    after = adapted.network_.state_dict()
+    assert same_weights(source, source)
+    assert all(torch.equal(source.network_.state_dict()[name], value) for name, value in before.items())
+    for name, value in before.items():
+        assert torch.equal(after[name], value) != name.startswith("encoder."), name
+
+
+def test_classes_that_have_moved_are_found_again(make_arrays):
+    data = make_arrays(200, 200)
+    moved = data.xt + np.array([2.5, 0, 0], np.float32)  # the boundary of the source's model cuts off a part of class 0
+    adapter = DomainAdapter("source-only", MLP((16,)), steps=200, batch_size=32, scaling="none", device="cpu")
+    source = adapter.fit(data.x, data.y, data.xt)
+    adapted = source.adapt_to(moved, steps=300, lr=3e-3)
+    assert adapted.score(moved, data.yt) > source.score(moved, data.yt) + 0.05
+    assert adapted.score(moved, data.yt) > 0.95
+
+
+def test_the_terms_are_the_papers(sides):
+    method = SHOT(weight=0.3, diversity=2.0)
+    s = sides(method)
+    ((players, terms),) = method.moves(s.net, s.batch, torch.tensor(0.5))
+    p = np.exp(s.g[1]) / np.exp(s.g[1]).sum(1, keepdims=True)
+    centres = (p.T @ s.f[1]) / p.sum(0)[:, None]
+    cosine = (s.f[1] / np.linalg.norm(s.f[1], axis=1)[:, None]) @ (centres / np.linalg.norm(centres, axis=1)[:, None]).T
+    pseudo, mean = cosine.argmax(1), p.mean(0)
+    assert players == ("encoder",)
+    assert terms["entropy"].item() == pytest.approx(-(p * np.log(p)).sum(1).mean())
+    assert terms["diversity"].item() == pytest.approx(2 * (mean * np.log(mean)).sum())
+    assert terms["pseudo"].item() == pytest.approx(-0.3 * np.log(p[np.arange(6), pseudo]).mean())
+
+
+def test_centres_remember_the_batches_before():
+    centres = Centres(2, 2)
+    one_hot = torch.eye(2)
+    for _ in range(50):
+        centres.nearest(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), one_hot)
+    assert centres.nearest(torch.tensor([[0.9, 0.1]]), torch.tensor([[0.0, 1.0]])).tolist() == [0]
+
+
+def test_it_goes_on_after_an_interruption_to_the_same_bits(source, arrays, tmp_path, monkeypatch):
+    monkeypatch.setattr(dann.adapter, "CHECKPOINT_SECONDS", 0.0)
+
+    def interrupt(step):
+        if step.number == 3:
+            raise KeyboardInterrupt
+
+    whole = source.adapt_to(arrays.xt, steps=6)
+    with pytest.raises(KeyboardInterrupt):
+        source.adapt_to(arrays.xt, steps=6, run=tmp_path, on_step=interrupt)
+    taken = []
+    resumed = source.adapt_to(arrays.xt, steps=6, run=tmp_path, on_step=lambda step: taken.append(step.number))
+    assert taken == [3, 4, 5]
+    assert same_weights(whole, resumed)
+
+
+def test_a_recorded_training_has_the_same_bits(source, arrays):
+    plain, same = (source.adapt_to(arrays.xt, steps=6, compile=compiled) for compiled in (False, True))
+    assert same_weights(plain, same)
+    assert plain.history_ == same.history_
+
+
+def test_a_saved_model_predicts_the_same_bits(source, arrays, tmp_path):
+    adapted = source.adapt_to(arrays.xt, SHOT(weight=0.1), steps=3)
+    loaded = DomainAdapter.load(adapted.save(tmp_path / "m.safetensors"))
+    np.testing.assert_array_equal(loaded.predict_proba(arrays.xt), adapted.predict_proba(arrays.xt))
+    assert loaded.method == SHOT(weight=0.1)
+
+
+def test_a_loaded_model_can_be_adapted(source, arrays, tmp_path):
+    loaded = DomainAdapter.load(source.save(tmp_path / "m.safetensors"), device="cpu")
+    assert same_weights(loaded.adapt_to(arrays.xt, steps=4), source.adapt_to(arrays.xt, steps=4))
+
+
+def test_the_global_random_state_is_left_alone(source, arrays):
+    before = torch.get_rng_state()
+    source.adapt_to(arrays.xt, steps=2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_methods_that_need_a_source_are_refused(source, arrays):
+    with pytest.raises(ValueError, match="DANN needs source rows: use fit; without them there is: shot"):
+        source.adapt_to(arrays.xt, DANN())
+
+
+def test_fitting_it_from_nothing_is_refused_with_the_remedy(arrays):
+    with pytest.raises(ValueError, match=r"SHOT goes on from a fitted model: fit another method, then adapt_to"):
+        DomainAdapter("shot").fit(arrays.x, arrays.y, arrays.xt)
+
+
+def test_other_rows_than_the_models_are_refused(source, arrays):
+    with pytest.raises(ValueError, match="the target"):
+        source.adapt_to(arrays.xt[:, :2])
+
+
+@pytest.mark.parametrize("settings", [{"weight": -1.0}, {"diversity": -1.0}])
+def test_settings_that_cannot_train_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        SHOT(**settings).check(None)
