@@ -313,6 +313,20 @@ def test_an_unknown_method_is_told_the_known_ones(files, refused_data):
     refused_data("lab.csv", "field.csv", "--method", "dann2", because=["unknown method 'dann2'", *METHODS])
 
 
+def test_a_library_that_an_extra_brings_is_named_before_anything_is_trained(files, refused_data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ot", None)
+    refused_data("lab.csv", "field.csv", "--method", "deep-jdot", because="pip install 'dann[ot]'")
+
+
+def test_adapt_refuses_methods_that_go_on_without_a_source(files, refused_data):
+    refused_data("lab.csv", "field.csv", "--method", "shot", because="SHOT goes on from a fitted model")
+
+
+def test_adapt_takes_sums_of_methods(files, adapt):
+    code, _, _ = adapt("--method", "dann+mcc", "--set", "method__mcc__weight=0.5")
+    assert code == 0
+
+
 def test_adapt_refuses_to_train_on_target_labels(files, refused_data):
     refused_data("lab.csv", "field.csv", "--method", "target-only", because="target-only trains on target labels")
 

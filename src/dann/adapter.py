@@ -407,7 +407,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         if self.compile != "auto":
             return bool(self.compile)
         own = name_of(method) is not None and type(self._backbone()) in BACKBONES.values()
-        return own and device.type == "cpu" and self.steps >= RECORDING_PAYS
+        return own and not method.reads_values and device.type == "cpu" and self.steps >= RECORDING_PAYS
 
     def _device(self) -> torch.device:
         if self.device == "auto":

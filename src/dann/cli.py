@@ -275,6 +275,10 @@ def main(argv: list[str] | None = None) -> int:
         return _fail("interrupted; what was finished is kept, and the same command goes on from there", 130)
     except (ValueError, OSError) as error:
         return _fail(str(error), 2)
+    except ImportError as error:
+        if "pip install 'dann[" not in str(error):  # an extra of ours
+            raise
+        return _fail(str(error), 2)
     except RuntimeError as error:
         if type(error).__name__ != "TrainingDiverged":
             raise

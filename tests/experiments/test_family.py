@@ -1,6 +1,7 @@
 import pytest
 
 import dann.experiments.family as family
+import dann.methods.deep_jdot
 from dann import METHODS
 from dann.datasets import DatasetNotFound
 from dann.experiments import EXPERIMENTS, Study
@@ -30,6 +31,17 @@ def test_a_task_whose_data_are_missing_is_left_out(tmp_path, monkeypatch):
     done = study(tmp_path).run()
     assert {row["dataset"] for row in done.rows} == {"far-blobs"}
     assert (tmp_path / "figures" / "family.png").exists()
+
+
+def test_a_method_whose_library_is_missing_is_left_out(tmp_path, monkeypatch):
+    def missing():
+        raise ImportError("DeepJDOT needs the POT library")
+
+    monkeypatch.setattr(family, "SETTINGS", TOYS[:1])
+    monkeypatch.setattr(dann.methods.deep_jdot, "optimal_transport", missing)
+    with pytest.warns(UserWarning, match="deep-jdot is left out: DeepJDOT needs the POT library"):
+        done = study(tmp_path).run()
+    assert {row["method"] for row in done.rows} == EXPECTED - {"deep-jdot"}
 
 
 def test_pretraining_is_part_of_the_budget(tmp_path, monkeypatch):

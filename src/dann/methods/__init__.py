@@ -8,6 +8,7 @@ from .cdan import CDAN
 from .dan import DAN
 from .dann import DANN
 from .deep_coral import DeepCORAL
+from .deep_jdot import DeepJDOT
 from .domain_only import DomainOnly
 from .entropy import EntropyMinimization, InformationMaximization
 from .iwdan import IWCDAN, IWDAN
@@ -37,6 +38,7 @@ METHODS: dict[str, type[Method]] = {
     "deep-coral": DeepCORAL,
     "dan": DAN,
     "jan": JAN,
+    "deep-jdot": DeepJDOT,
     "sliced-wasserstein": SlicedWasserstein,
     "entropy": EntropyMinimization,
     "information-maximization": InformationMaximization,
@@ -66,6 +68,7 @@ __all__ = [
     "VADA",
     "WDGRL",
     "DeepCORAL",
+    "DeepJDOT",
     "DomainOnly",
     "EntropyMinimization",
     "InformationMaximization",

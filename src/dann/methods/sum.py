@@ -64,6 +64,11 @@ class Sum(Method):
         """Whether one of the methods does."""
         return any(method.needs_pretraining for method in self.methods.values())
 
+    @property
+    def reads_values(self) -> bool:  # type: ignore[override]
+        """Whether one of the methods does."""
+        return any(method.reads_values for method in self.methods.values())
+
     def check(self, domains: Domains) -> None:
         """Refuse what one of the methods refuses, games, and oracles."""
         for name, method in self.methods.items():
