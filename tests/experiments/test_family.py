@@ -2,9 +2,10 @@ import pytest
 
 import dann.experiments.family as family
 import dann.methods.deep_jdot
-from dann import METHODS
+from dann import DANN, METHODS
 from dann.datasets import DatasetNotFound
 from dann.experiments import EXPERIMENTS, Study
+from dann.experiments.tables import summary
 
 TOYS = family.SETTINGS[:2]
 EXPECTED = set(METHODS) - {"domain-only", "shot"}
@@ -42,6 +43,20 @@ def test_a_method_whose_library_is_missing_is_left_out(tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="deep-jdot is left out: DeepJDOT needs the POT library"):
         done = study(tmp_path).run()
     assert {row["method"] for row in done.rows} == EXPECTED - {"deep-jdot"}
+
+
+def test_a_method_that_diverges_is_said_to_and_stops_nobody(tmp_path, monkeypatch):
+    def exploding(method):
+        adapter = family.table_adapter(method)
+        return adapter.set_params(lr=1e30, optimizer="sgd", log_every=1) if isinstance(method, DANN) else adapter
+
+    monkeypatch.setattr(family, "SETTINGS", (TOYS[0]._replace(adapter=exploding),))
+    done = study(tmp_path).run()
+    (row,) = [row for row in done.rows if row["method"] == "dann"]
+    assert row["diverged"]
+    assert {row["method"] for row in done.rows} == EXPECTED
+    assert "Diverged, and not in the means: double-moon, dann with seed 0." in summary(done.report()).caption
+    assert (tmp_path / "figures" / "family.png").exists()
 
 
 def test_pretraining_is_part_of_the_budget(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..adapter import DomainAdapter
+from ..adapter import DomainAdapter, TrainingDiverged
 from ..backbones import MLP, MNISTNet
 from ..datasets import DatasetNotFound, Labelled, Task, blobs, digits, double_moon, label_shift, mnist_m, shifted_table
 from ..methods import METHODS
@@ -82,25 +82,38 @@ def run(study: Study) -> None:
                 steps = study.options["steps"] or adapter.steps
                 before = steps * share // 100
                 adapter.set_params(steps=steps - before, pretrain_steps=before)
-                try:
-                    study.fit(task, adapter, seed, dataset=setting.name, method=name)
-                except ImportError as error:
-                    warnings.warn(f"{name} is left out: {error}", stacklevel=2)
+                train(study, task, adapter, seed, setting.name, name)
         else:
             done.append(setting.name)
     draw(study, done)
 
 
+def train(study: Study, task: Task, adapter: DomainAdapter, seed: int, dataset: str, method: str) -> None:
+    """Train one method; one that diverges, or whose library is missing, does not stop the others."""
+    names = {"dataset": dataset, "method": method, "seed": seed, "domain": "target", "diverged": True}
+    if study.has(**names):
+        return
+    try:
+        study.fit(task, adapter, seed, dataset=dataset, method=method)
+    except TrainingDiverged:
+        study.add(**names)
+    except ImportError as error:
+        warnings.warn(f"{method} is left out: {error}", stacklevel=2)
+
+
 def draw(study: Study, tasks: list[str]) -> None:
-    """Write the mean accuracies as a coloured table: blue gains on source-only, orange loses."""
+    """Write the mean accuracies as a coloured table: purple gains on source-only, orange loses."""
     names = [name for name, _, _ in methods() if study.has(method=name)]
-    mean = np.array([[np.mean(study.values(task, name)) for task in tasks] for name in names])
+    failed = {(r["dataset"], r["method"]) for r in study.rows if r.get("diverged")}
+    mean = np.array(
+        [[np.nan if (t, name) in failed else np.mean(study.values(t, name)) for t in tasks] for name in names]
+    )
     gain = mean - mean[names.index("source-only")]
     with study.figure("family", 1, 1, (2.2 + 1.3 * len(tasks), 0.8 + 0.36 * len(names))) as (_, axes):
         ax = axes[0, 0]
         ax.imshow(gain, cmap="PuOr", vmin=-0.3, vmax=0.3, aspect="auto")
         for (i, k), value in np.ndenumerate(mean):
-            ax.text(k, i, f"{value:.3f}", ha="center", va="center", fontsize=9)
+            ax.text(k, i, "diverged" if np.isnan(value) else f"{value:.3f}", ha="center", va="center", fontsize=9)
         ax.set_xticks(range(len(tasks)), tasks)
         ax.set_yticks(range(len(names)), names)
         ax.set_title("target accuracy (oracle), mean over seeds; colour: gain on source-only", fontsize=10)

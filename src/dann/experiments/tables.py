@@ -36,6 +36,12 @@ def summary(report: dict[str, Any]) -> "Table":
             collapsed.setdefault(f"{r['dataset']}, {r['method']}, {r['domain']} rows", []).append(str(r["seed"]))
     for which, seeds in collapsed.items():
         notes.append(f"Collapsed: {which}: more than {COLLAPSED:.0%} taken for one class with seed {', '.join(seeds)}.")
+    diverged: dict[str, list[str]] = {}
+    for r in report["rows"]:
+        if r.get("diverged"):
+            diverged.setdefault(f"{r['dataset']}, {r['method']}", []).append(str(r["seed"]))
+    for which, seeds in diverged.items():
+        notes.append(f"Diverged, and not in the means: {which} with seed {', '.join(seeds)}.")
     sources = dict.fromkeys(p["source"] for p in published)
     if sources:
         notes.append("Published: " + "; ".join(f"\\[{i}] {name}" for i, name in enumerate(sources, 1)) + ".")
