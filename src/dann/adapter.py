@@ -379,7 +379,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         if method.source_free and not fitted:
             raise ValueError(f"{name} goes on from a fitted model: fit another method, then adapt_to(X_target, method)")
         if method.needs_pretraining and not self.pretrain_steps:
-            raise ValueError(f"{name} starts from a model of the source: give pretrain_steps, such as {self.steps}")
+            raise ValueError(f"{name} starts from a model of the source: give pretrain_steps, 1000 or so")
         if self.batch_size < method.rows_needed:
             raise ValueError(
                 f"batch_size={self.batch_size} is too small for {name}, which compares at least {method.rows_needed} "

@@ -24,7 +24,7 @@ def test_it_starts_from_the_sources_model_and_keeps_its_encoder_and_label_head(a
 
 
 def test_without_pretraining_it_is_refused_with_the_remedy(arrays):
-    with pytest.raises(ValueError, match="ADDA starts from a model of the source: give pretrain_steps, such as 5"):
+    with pytest.raises(ValueError, match="ADDA starts from a model of the source: give pretrain_steps, 1000 or so"):
         adapter(pretrain_steps=0).fit(arrays.x, arrays.y, arrays.xt)
 
 
