@@ -65,6 +65,16 @@ def test_predictions_do_not_depend_on_how_many_rows_are_asked_at_once(fitted, ar
     np.testing.assert_allclose(fitted.predict_proba(arrays.xt[:1]), whole[:1], rtol=1e-5)
 
 
+def test_arrays_that_cannot_be_written_are_welcome_and_stay_as_they_are(arrays):
+    x, xt = arrays.x.copy(), arrays.xt.copy()
+    for array in (x, xt):
+        array.flags.writeable = False  # as memory-mapped files are
+    model = adapter().fit(x, arrays.y, xt)
+    model.predict(xt)
+    np.testing.assert_array_equal(x, arrays.x)
+    np.testing.assert_array_equal(xt, arrays.xt)
+
+
 def test_domains_are_told_by_number_sources_first(arrays):
     marks = np.arange(len(arrays.x)) % 2
     model = adapter().fit(arrays.x, arrays.y, arrays.xt, sample_domain=marks)

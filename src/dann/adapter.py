@@ -26,7 +26,7 @@ from .methods.dann import logits_of_domains
 from .metrics import classification_metrics
 from .network import Network, Normalize, initialize
 from .optimizers import OPTIMIZERS, Optimizer
-from .streams import ArrayStream
+from .streams import ArrayStream, tensor_of
 
 LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {
     "constant": None,
@@ -467,7 +467,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         whole = np.empty(0)  # results kept block by block would lie scattered in memory, and nothing large fit between
         with torch.inference_mode(), threads_for(work * rows), autocast(device, half)():
             for i in range(0, len(x), rows):
-                values = function(*net(torch.from_numpy(x[i : i + rows]).to(device))).cpu().numpy()
+                values = function(*net(tensor_of(x[i : i + rows]).to(device))).cpu().numpy()
                 if not i:
                     whole = np.empty((len(x), *values.shape[1:]), values.dtype)
                 whole[i : i + rows] = values

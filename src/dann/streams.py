@@ -1,8 +1,18 @@
 """Endless batches in fixed blocks, sources first, target last."""
 
+import warnings
+
+import numpy as np
 import torch
 
 from .domains import Batch, Domains
+
+
+def tensor_of(array: np.ndarray) -> torch.Tensor:
+    """Return a tensor on an array's memory, to be read only: arrays that cannot be written are welcome."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 class ArrayStream:
@@ -27,8 +37,8 @@ class ArrayStream:
             raise ValueError(f"batch_size={batch_size} is too small for {n} sources: each needs at least one row")
         self.sizes = [batch_size // n + (k < batch_size % n) for k in range(n)] + [batch_size]
         self.seed, self.device = int(seed), torch.device(device)  # NumPy's integers overflow
-        self.x = [torch.from_numpy(d.x).to(self.device) for d in domains.all]
-        self.y = [torch.from_numpy(d.y).to(self.device) for d in domains.all]
+        self.x = [tensor_of(d.x).to(self.device) for d in domains.all]
+        self.y = [tensor_of(d.y).to(self.device) for d in domains.all]
         numbers = [torch.full((size,), k, device=self.device) for k, size in enumerate(self.sizes)]
         self.domain = torch.cat(numbers)
         self.labelled = bool((domains.target.y >= 0).any())
