@@ -173,6 +173,9 @@ def test_mlp_has_an_activation_and_dropout_between_the_layers_and_none_behind_th
     kinds = [type(layer).__name__ for layer in mlp(2, 4, 5, 3, dropout=0.5)]
     assert kinds == ["Linear", "ReLU", "Dropout", "Linear", "ReLU", "Dropout", "Linear"]
     assert [type(layer).__name__ for layer in mlp(2, 3)] == ["Linear"]
+    kinds = [type(layer).__name__ for layer in mlp(2, 4, 3, dropout=0.5, batch_norm=True)]
+    assert kinds == ["Linear", "BatchNorm1d", "ReLU", "Dropout", "Linear"]
+    assert [type(layer).__name__ for layer in mlp(2, 3, batch_norm=True)] == ["Linear"]
 
 
 def test_the_notebooks_initialization_cuts_weights_at_two_deviations_and_sets_biases_to_a_tenth():

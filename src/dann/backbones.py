@@ -57,6 +57,8 @@ class MLP(Backbone):
         Hidden widths of the label head and the domain head; () is a linear head.
     dropout : float
         Probability to drop a hidden unit of the label head, 0 … 1.
+    batch_norm : bool
+        In front of every activation of the encoder; see ``encoding`` of the estimator.
     """
 
     ndim: ClassVar[int] = 1
@@ -65,6 +67,7 @@ class MLP(Backbone):
     head_hidden: tuple[int, ...] = ()
     domain_hidden: tuple[int, ...] = (64,)
     dropout: float = 0.0
+    batch_norm: bool = False
 
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
         """Build linear layers, each followed by the activation."""
@@ -73,7 +76,9 @@ class MLP(Backbone):
         if not self.hidden:
             raise ValueError("MLP(hidden=()) has no layer to adapt; give at least one width")
         activation = ACTIVATIONS[self.activation]
-        return nn.Sequential(*mlp(*shape, *self.hidden, activation=activation), activation())
+        layers = mlp(*shape, *self.hidden, activation=activation, batch_norm=self.batch_norm)
+        last = [nn.BatchNorm1d(self.hidden[-1])] if self.batch_norm else []
+        return nn.Sequential(*layers, *last, activation())
 
 
 def block(inputs: int, outputs: int, kernel: int, padding: int, pool: int, stride: int) -> list[nn.Module]:

@@ -208,7 +208,9 @@ class Network(nn.Module):
         return self.parts[player] if player in self.parts else getattr(self, player)
 
 
-def mlp(*widths: int, activation: type[nn.Module] = nn.ReLU, dropout: float = 0.0) -> nn.Sequential:
+def mlp(
+    *widths: int, activation: type[nn.Module] = nn.ReLU, dropout: float = 0.0, batch_norm: bool = False
+) -> nn.Sequential:
     """Linear layers with an activation between them, none behind the last: ``mlp(2, 64, 64, 3)``.
 
     Parameters
@@ -218,13 +220,15 @@ def mlp(*widths: int, activation: type[nn.Module] = nn.ReLU, dropout: float = 0.
     activation : nn.Module class
     dropout : float
         Probability to drop a hidden unit, 0 … 1.
+    batch_norm : bool
+        Between a hidden linear layer and its activation.
     """
     layers: list[nn.Module] = []
     for a, b in pairwise(widths):
-        layers += [nn.Linear(a, b), activation()]
+        layers += [nn.Linear(a, b), *([nn.BatchNorm1d(b)] if batch_norm else []), activation()]
         if dropout:
             layers.append(nn.Dropout(dropout))
-    return nn.Sequential(*layers[: -2 if dropout else -1])
+    return nn.Sequential(*layers[: -1 - bool(dropout) - batch_norm])
 
 
 def fresh_copy(module: nn.Module) -> nn.Module:

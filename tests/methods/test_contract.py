@@ -17,7 +17,7 @@ from dann.engine import train, update
 from dann.optimizers import Optimizer
 from dann.streams import ArrayStream
 
-NAMES = [name for name, method in METHODS.items() if not method.source_free]  # test_shot.py has the others
+NAMES = [name for name, method in METHODS.items() if not method.source_free]  # test_source_free.py has the others
 FEATURES = Network(nn.Identity(), nn.Identity(), nn.Linear(3, 2), dim=3, n_classes=2, n_domains=2)
 BLIND = [name for name in NAMES if not METHODS[name].uses_target_labels]
 DISCRIMINATING = [name for name in NAMES if "domain" in METHODS[name]().build(FEATURES)]

@@ -16,6 +16,7 @@ from .jan import JAN
 from .mcc import MCC
 from .mcd import MCD
 from .mdd import MDD
+from .normalization import TENT, AdaBN
 from .shot import SHOT
 from .sliced_wasserstein import SlicedWasserstein
 from .source_only import SourceOnly
@@ -46,6 +47,8 @@ METHODS: dict[str, type[Method]] = {
     "bnm": BNM,
     "afn": AFN,
     "shot": SHOT,
+    "tent": TENT,
+    "adabn": AdaBN,
     "target-only": TargetOnly,
     "domain-only": DomainOnly,
 }
@@ -65,8 +68,10 @@ __all__ = [
     "MDD",
     "METHODS",
     "SHOT",
+    "TENT",
     "VADA",
     "WDGRL",
+    "AdaBN",
     "DeepCORAL",
     "DeepJDOT",
     "DomainOnly",

@@ -1,0 +1,84 @@
+"""Adapting normalisation layers alone: AdaBN and TENT."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from ..domains import Batch
+from ..functional import entropy
+from ..network import Network
+from .base import Method, Move
+
+NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
+
+
+def layers(net: Network, kinds: type | tuple[type, ...], what: str) -> list[nn.Module]:
+    """Return the encoder's layers of some kinds, or say that there are none."""
+    found = [layer for layer in net.encoder.modules() if isinstance(layer, kinds)]
+    if not found:
+        raise ValueError(f"this adapts {what}; the encoder has none: fit one that has, such as MLP(batch_norm=True)")
+    return found
+
+
+@dataclass
+class AdaBN(Method):
+    """Recompute the statistics of batch norm on the target; no weight changes.
+
+    Use `DomainAdapter.adapt_to` with as many steps as it takes to see the target once or more. Means and variances are
+    averaged over all batches. Cures shifts that scale and move whole features, and costs next to nothing.
+
+    References
+    ----------
+    Li et al., Revisiting Batch Normalization For Practical Domain Adaptation, 2016, algorithm 1
+    (https://arxiv.org/abs/1603.04779).
+    """
+
+    source_free = True
+    reads_values = True  # batch norm counts its batches when it averages over all of them
+
+    def build(self, net: Network) -> dict[str, nn.Module]:
+        """Forget the statistics of the source; return no part."""
+        for layer in layers(net, _BatchNorm, "batch norm"):
+            assert isinstance(layer, _BatchNorm)
+            layer.reset_running_stats()
+            layer.momentum = None  # the plain mean over all batches
+        return {}
+
+    def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
+        """Show the target's rows to the network; yield no move."""
+        with torch.no_grad():
+            net.encode(batch, slice(batch.n_source, None))
+        yield from ()
+
+
+@dataclass
+class TENT(Method):
+    """Make a fitted model certain on the target by moving the scales and shifts of its normalisation layers alone.
+
+    Use `DomainAdapter.adapt_to`. Few numbers change, so little can go wrong; batch norm takes the target's statistics
+    on the way. By itself certainty is as content with one class for all rows: few steps, a low learning rate.
+
+    References
+    ----------
+    Wang et al., Tent: Fully Test-Time Adaptation by Entropy Minimization, ICLR 2021, equation 1
+    (https://arxiv.org/abs/2006.10726). Differs in the statistics at prediction, which are running means and not those
+    of the batch that is predicted, so that predictions do not depend on their neighbours.
+    """
+
+    source_free = True
+
+    def build(self, net: Network) -> dict[str, nn.Module]:
+        """Freeze all but scales and shifts; return no part."""
+        adapted = layers(net, NORMS, "the scales and shifts of normalisation layers")
+        net.requires_grad_(False)
+        for layer in adapted:
+            layer.requires_grad_(True)
+        return {}
+
+    def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
+        """Yield one move of the scales and shifts."""
+        target = net.encode(batch, slice(batch.n_source, None))
+        yield ("encoder",), {"entropy": entropy(target.logits).mean()}
