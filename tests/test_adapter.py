@@ -454,3 +454,21 @@ def test_separate_encoding_changes_the_training_of_a_network_with_batch_norm(arr
         )
         gap = np.abs(joint.predict_proba(arrays.xt) - separate.predict_proba(arrays.xt)).max()
         assert (gap > 1e-3) == differs
+
+
+@pytest.mark.parametrize("method", ["mcd", "shot"])
+def test_an_encoder_that_cannot_train_is_refused_where_a_method_trains_it_alone(method, arrays):
+    frozen = nn.Linear(3, 3).requires_grad_(False)
+
+    def train():
+        if method == "mcd":
+            return adapter("mcd", backbone=frozen).fit(arrays.x, arrays.y, arrays.xt)
+        return adapter("dann", backbone=frozen).fit(arrays.x, arrays.y, arrays.xt).adapt_to(arrays.xt, method)
+
+    with pytest.raises(ValueError, match="there is nothing to train in encoder"):
+        train()
+
+
+def test_a_loaded_model_knows_the_precision_of_its_training(arrays, tmp_path):
+    model = adapter(precision="bf16").fit(arrays.x, arrays.y, arrays.xt)
+    assert DomainAdapter.load(model.save(tmp_path / "m.safetensors")).precision_ == torch.bfloat16

@@ -69,6 +69,48 @@ def test_random_numbers_are_drawn_anew():
     assert not torch.equal(drawn, run(torch.ones(100))[0])
 
 
+def test_tensors_made_from_numbers_are_made_anew():
+    def total(x):
+        sums = torch.tensor(0.0)
+        sums += x.sum()
+        return (sums,)
+
+    run = recorded(total, torch.ones(2))
+    assert [run(torch.ones(2))[0].item() for _ in range(3)] == [2, 2, 2]
+
+
+def test_statistics_are_kept_where_the_results_are_not():
+    norm = nn.BatchNorm1d(2)
+
+    def seen(x):
+        norm(x)
+        return (x.sum(),)
+
+    run = recorded(seen, torch.randn(4, 2))
+    mean = norm.running_mean.clone()
+    run(torch.full((4, 2), 100.0))
+    assert torch.allclose(norm.running_mean, 0.9 * mean + 10)
+
+
+def test_random_numbers_are_drawn_where_nobody_uses_them():
+    def drawn(x):
+        torch.rand(3)
+        return (x + torch.rand(1),)
+
+    torch.manual_seed(0)
+    run = recorded(drawn, torch.zeros(1))
+    found = run(torch.zeros(1))[0]
+    torch.manual_seed(0)
+    expected = [drawn(torch.zeros(1))[0] for _ in range(2)][1]
+    assert torch.equal(found, expected)
+
+
+def test_a_generator_of_ones_own_is_no_part_of_a_recording():
+    generator = torch.Generator().manual_seed(0)
+    with pytest.warns(UserWarning, match="or on a generator"):
+        assert record(lambda x: (x + torch.randn(1, generator=generator),), [torch.ones(1)])[1] is None
+
+
 def operations(run, *inputs):
     """Names of the operations of a recording."""
     from torch.profiler import ProfilerActivity, profile

@@ -196,8 +196,9 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         self._check_needs(method)
         seed = self.random_state
         if seed is None:
-            earlier = runs.read_json(Path(run) / "config.json") if run is not None else None
-            seed = earlier["seed"] if earlier else np.random.SeedSequence().generate_state(1)[0]
+            folders = () if run is None else (Path(run), Path(run) / "pretraining")
+            earlier = [found for f in folders if (found := runs.read_json(f / "config.json"))]
+            seed = earlier[0]["seed"] if earlier else np.random.SeedSequence().generate_state(1)[0]
         self.seed_ = int(seed)
         self.classes_, self.columns_ = domains.classes, domains.columns
         self.shape_, self.dtype_ = domains.shape, str(domains.target.x.dtype)
@@ -545,6 +546,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             "n_domains": self.n_domains_,
             "seed": self.seed_,
             "history": self.history_,
+            "precision": str(self.precision_),
         }
         return runs.save_model(path, self.network_.state_dict(), config)
 
@@ -584,6 +586,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             adapter.dtype_, adapter.n_domains_ = str(np.dtype(config["dtype"])), config["n_domains"]
             adapter.n_features_in_, adapter.seed_ = adapter.shape_[0], config["seed"]
             adapter.history_ = config["history"]
+            adapter.precision_ = torch.bfloat16 if config.get("precision") == "torch.bfloat16" else torch.float32
             mean, scale = tensors["normalize.mean"], tensors["normalize.scale"]
             with torch.device("meta"):  # shapes alone: sizes that the file does not back with weights cost no memory
                 normalize = Normalize(mean, scale, per_image=adapter.scaling == "image")

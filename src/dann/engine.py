@@ -85,7 +85,10 @@ def eager(
     def play(batch: Batch, progress: Tensor) -> Terms:
         seen: Terms = {}
         for players, terms in inside(context, method.moves(net, batch, progress)):
-            update(optimizer, [p for player in players for p in group[player]], terms)
+            parameters = [p for player in players for p in group[player]]
+            if not parameters:
+                raise ValueError(f"there is nothing to train in {', '.join(players)}: all weights are frozen, or none")
+            update(optimizer, parameters, terms)
             seen.update({name: term.detach() for name, term in terms.items()})
         return seen
 

@@ -149,7 +149,7 @@ def rbf_kernels(squared: Tensor, scales: Sequence[float]) -> Tensor:
         > 0.
     """
     n = len(squared)
-    width = (squared.detach().sum() / (n * (n - 1))).clamp_min(torch.finfo(squared.dtype).tiny)
+    width = (squared.detach().sum() / (n * (n - 1))).clamp_min(1e-30)  # not tiny: halved, it would be flushed
     return torch.stack([torch.exp(-squared / (2 * scale * width)) for scale in scales]).sum(0)
 
 
@@ -166,7 +166,7 @@ def mmd(kernel: Tensor, n: int, estimator: str = "biased") -> Tensor:
         ≥ 2, as is m.
     estimator : {"biased", "unbiased", "linear"}
         Means over all pairs (≥ 0); without pairs of a row with itself; or over disjoint quadruples of two rows of each
-        side, as many as there are.
+        side, as many as there are, the first side's drawn at random.
 
     References
     ----------
@@ -174,8 +174,11 @@ def mmd(kernel: Tensor, n: int, estimator: str = "biased") -> Tensor:
     """
     m = len(kernel) - n
     if estimator == "linear":
-        i = torch.arange(min(n, m) // 2, device=kernel.device) * 2
-        j, k, l = i + 1, i + n, i + n + 1  # noqa: E741
+        pairs = min(n, m) // 2
+        order = torch.randperm(n, device=kernel.device)[: 2 * pairs]  # the first rows may lie in blocks, one a source
+        i, j = order[::2], order[1::2]
+        k = n + 2 * torch.arange(pairs, device=kernel.device)
+        l = k + 1  # noqa: E741
         return (kernel[i, j] + kernel[k, l] - kernel[i, l] - kernel[j, k]).mean()
     between = kernel[:n, n:].mean()
     if estimator == "biased":

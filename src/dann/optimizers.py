@@ -36,7 +36,7 @@ class Optimizer:
         self.groups = [(list(parameters), lr) for parameters, lr in groups]
         self.kind, self.momentum, self.weight_decay = kind, momentum, weight_decay
         self.rates = [_rate(parameters[0].device, lr) for parameters, lr in self.groups]
-        self._one = torch.ones((), device=self.rates[0].device)
+        self._one = torch.ones((), device=self.rates[0].device if self.rates else None)
         self._group: dict[Tensor, int] = {p: k for k, (parameters, _) in enumerate(self.groups) for p in parameters}
         self._state: dict[Tensor, list[Tensor]] = {p: self._fresh(p) for p in self._group}
 

@@ -39,13 +39,13 @@ def record(
     -------
     outputs : tuple of Tensor
     recording : callable or None
-        None, with a warning, where the operations depend on the values of tensors.
+        None, with a warning, where the operations depend on the values of tensors, or on a generator.
     """
     with _Reads() as reads, _Tape() as tape:
         outputs = function(*inputs)
     obstacle = reads.obstacle or tape.obstacle
     if obstacle is not None:
-        warnings.warn(f"not compiled: {obstacle} depends on the values of a tensor", stacklevel=2)
+        warnings.warn(f"not compiled: {obstacle} depends on the values of a tensor or on a generator", stacklevel=2)
         return outputs, None
     run = tape.function(inputs, outputs, constants)
     return outputs, captured(run, inputs) if inputs[0].is_cuda else run
@@ -108,8 +108,14 @@ class _Tape(TorchDispatchMode):
         whole = operation is aten.index.Tensor and not masks  # it has the tag for the sake of masks
         if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(operation.tags) and not whole:
             self.obstacle = self.obstacle or operation
+        if any(isinstance(value, torch.Generator) for value in tree_leaves((args, kwargs))):
+            self.obstacle = self.obstacle or operation
+        new = args[0].clone() if operation is aten.lift_fresh.default else None  # a tensor made from Python's numbers
         result = operation(*args, **(kwargs or {}))
-        self.calls.append((operation, args, kwargs or {}, result))
+        if new is None:
+            self.calls.append((operation, args, kwargs or {}, result))
+        else:
+            self.calls.append((aten.clone.default, (new,), {}, result))
         return result
 
     def function(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], constants: Sequence[Tensor]) -> Function:
@@ -140,7 +146,9 @@ class _Tape(TorchDispatchMode):
                 nodes[id(result)] = call
                 nodes |= {id(part): graph.call_function(operator.getitem, (call, i)) for i, part in parts}
         graph.output(tuple(node(tensor) for tensor in outputs))
-        graph.eliminate_dead_code()
+        for unused in reversed(graph.nodes):
+            if unused.op == "call_function" and not unused.users and not _matters(unused.target):
+                graph.erase_node(unused)
         run = torch.fx.GraphModule(torch.nn.Module(), graph).forward
         return torch.no_grad()(lambda *arguments: run(*arguments, *reversed(held)))
 
@@ -160,6 +168,14 @@ class _Tape(TorchDispatchMode):
                 if argument.alias_info is not None and argument.alias_info.is_write:
                     written |= {_storage(t) for t in _tensors(named.get(argument.name))}
         return written
+
+
+def _matters(operation: Any) -> bool:
+    """Whether an operation does something beside its results: write, draw random numbers, keep statistics."""
+    if not isinstance(operation, torch._ops.OpOverload):
+        return False
+    random = torch.Tag.nondeterministic_seeded in operation.tags
+    return random or operation._schema.is_mutable or "batch_norm" in str(operation)  # whose schema does not say so
 
 
 def _tensors(values: Any) -> list[Tensor]:

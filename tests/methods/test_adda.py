@@ -36,11 +36,11 @@ def test_the_terms_are_a_game_with_turned_labels(sides):
     assert fooled["fooled"].item() == pytest.approx(np.logaddexp(0, z_t).mean())  # target rows passed off as source
 
 
-def test_an_interrupted_pretraining_goes_on_to_the_same_bits(arrays, tmp_path, monkeypatch):
+@pytest.mark.parametrize("seed", [0, None])
+def test_an_interrupted_pretraining_goes_on_to_the_same_bits(seed, arrays, tmp_path, monkeypatch):
     import dann.adapter
 
     monkeypatch.setattr(dann.adapter, "CHECKPOINT_SECONDS", 0.0)
-    whole = adapter().fit(arrays.x, arrays.y, arrays.xt)
     train, taken = dann.adapter.train, []
 
     def interrupted(*args, **kwargs):
@@ -52,8 +52,9 @@ def test_an_interrupted_pretraining_goes_on_to_the_same_bits(arrays, tmp_path, m
 
     monkeypatch.setattr(dann.adapter, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        adapter().fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
-    resumed = adapter().fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+        adapter(random_state=seed).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    resumed = adapter(random_state=seed).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
     assert taken[20] == 19
+    whole = adapter(random_state=resumed.seed_).fit(arrays.x, arrays.y, arrays.xt)
     for name, weight in whole.network_.state_dict().items():
         assert torch.equal(resumed.network_.state_dict()[name], weight), name

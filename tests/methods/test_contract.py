@@ -162,6 +162,21 @@ def test_a_recorded_training_has_the_same_bits(name, arrays, monkeypatch):
     assert plain.history_ == same.history_
 
 
+@pytest.mark.parametrize("encoding", ["joint", "separate"])
+@pytest.mark.parametrize("name", [name for name in NAMES if not METHODS[name].reads_values])
+def test_a_recorded_training_with_batch_norm_and_several_sources_has_the_same_bits(name, encoding, arrays):
+    marks = np.arange(len(arrays.x)) % 2
+    network = MLP((8,), batch_norm=True, dropout=0.5)
+    plain, same = (
+        adapter(name, compile=compiled, backbone=network, encoding=encoding).fit(
+            arrays.x, arrays.y, arrays.xt, target_labels(name, arrays), sample_domain=marks
+        )
+        for compiled in (False, True)
+    )
+    assert same_weights(plain, same)
+    assert plain.history_ == same.history_
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_trains_finite_losses(name, arrays):
     model = fit(name, arrays, precision="bf16")

@@ -20,6 +20,10 @@ def test_the_term_is_the_papers_written_out(sides, terms):
     assert terms(method, s)["confusion"] == pytest.approx(2 * expected)
 
 
+def test_a_class_of_probability_zero_leaves_the_confusion_finite():
+    assert confusion(torch.tensor([[300.0, 0.0]] * 4), 2.5).isfinite()
+
+
 def test_certain_and_diverse_predictions_confuse_nothing_and_uniform_ones_all():
     assert confusion(torch.eye(3) * 1000, 2.5).item() == pytest.approx(0, abs=1e-6)
     assert confusion(torch.zeros(6, 3), 2.5).item() == pytest.approx(2 / 3)

@@ -113,6 +113,13 @@ def test_a_network_without_normalisation_is_refused_with_the_remedy(name, what, 
         plain.adapt_to(arrays.xt, name, steps=2)
 
 
+def test_layers_without_scales_and_shifts_leave_tent_nothing_to_adapt(arrays):
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4, affine=False))
+    model = DomainAdapter("source-only", network, steps=2, device="cpu").fit(arrays.x, arrays.y, arrays.xt)
+    with pytest.raises(ValueError, match="this adapts the scales and shifts"):
+        model.adapt_to(arrays.xt, "tent", steps=2)
+
+
 def test_adabn_takes_mean_and_variance_of_the_target_and_changes_no_weight(source, arrays):
     adapted = source.adapt_to(arrays.xt, AdaBN(), steps=3, batch_size=8)  # 24 rows: each once
     linear, norm = adapted.network_.encoder[:2]

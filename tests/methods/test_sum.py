@@ -1,9 +1,12 @@
+import copy
+
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
 
-from dann import CDAN, DAN, DANN, JAN, MCC, MCD, MLP, DomainAdapter, Sum, TargetOnly, mlp
+from dann import CDAN, DAN, DANN, IWDAN, JAN, MCC, MCD, MLP, DomainAdapter, Sum, TargetOnly, mlp
+from dann.methods import method_of
 
 
 def adapter(method, **settings):
@@ -41,6 +44,27 @@ def test_parameters_of_the_parts_are_set_cloned_and_saved(arrays, tmp_path):
     assert loaded.method == Sum(CDAN(hidden=(3,), entropy=False), MCC(weight=0.25))
     np.testing.assert_array_equal(loaded.predict_proba(arrays.xt), model.predict_proba(arrays.xt))
     np.testing.assert_array_equal(loaded.predict_domain(arrays.xt), model.predict_domain(arrays.xt))
+
+
+@pytest.mark.parametrize("name", ["iwdan+mcc", "mcc+iwdan"])
+def test_a_label_loss_of_a_methods_own_counts_wherever_it_stands(name, sides, terms):
+    both = method_of(name)
+    s = sides(both)
+    s.net.parts["shift"].weights.copy_(torch.tensor([2.0, 0.5, 0.5]))
+    before = copy.deepcopy(s.net.state_dict())
+    alone = terms(IWDAN(), s)
+    s.net.load_state_dict(before)
+    assert terms(both, s)["label"] == alone["label"]
+
+
+def test_two_label_losses_of_their_own_are_refused(arrays):
+    with pytest.raises(ValueError, match="iwdan and mine each have a label loss of their own"):
+        Sum(IWDAN(), type("Mine", (MCC,), {"own_label": True})()).check(None)
+
+
+def test_all_parameters_can_be_set_again():
+    method = Sum(MCC(weight=0.5), DAN())
+    assert Sum(MCC(), DAN()).set_params(**method.get_params()) == method
 
 
 def test_different_sums_are_not_equal():

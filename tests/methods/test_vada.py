@@ -11,7 +11,10 @@ def test_rows_are_scaled_to_a_length_whatever_their_shape():
     torch.manual_seed(0)
     scaled = of_length(torch.randn(5, 3, 4, 4), 3.5)
     torch.testing.assert_close(scaled.flatten(1).norm(dim=1), torch.full((5,), 3.5))
-    assert of_length(torch.zeros(2, 3), 1.0).isfinite().all()
+    for length in (1.0, 5.0, 1e6):
+        assert of_length(torch.zeros(2, 3), length).tolist() == [[0, 0, 0]] * 2
+        tiny = of_length(torch.full((1, 4), 1e-25), length)
+        torch.testing.assert_close(tiny.norm(), torch.tensor(length))
 
 
 def test_the_change_goes_where_the_predictions_change_most():
@@ -32,6 +35,20 @@ def test_the_change_goes_where_the_predictions_change_most():
     assert low - 1e-6 <= found <= high + 1e-6
     across = x + 0.5 * torch.tensor([0.8, -0.6])
     assert F.kl_div(predict(across).log_softmax(1), predict(x).softmax(1), reduction="batchmean") < 1e-6
+
+
+def test_the_direction_is_right_in_bfloat16_too(monkeypatch):
+    seen = []
+    monkeypatch.setattr("dann.methods.vada.of_length", lambda x, length: seen.append(x) or of_length(x, length))
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(20, 64), torch.nn.Tanh(), torch.nn.Linear(64, 5))
+    x = torch.randn(200, 20)
+    for precision in (torch.float32, torch.bfloat16):
+        torch.manual_seed(1)
+        with torch.autocast("cpu", precision, enabled=precision == torch.bfloat16):
+            smoothness_loss(lambda rows: net(rows).float(), x, net(x).float(), 1.0)
+    exact, half = seen[1], seen[3]  # of the start, and of the gradient, in each precision
+    assert F.cosine_similarity(exact, half).mean() > 0.7
 
 
 def test_the_predictions_at_the_row_itself_get_no_gradient():

@@ -26,6 +26,7 @@ class Method(BaseEstimator):
     uses_target_labels: ClassVar[bool] = False  # a method that does is an oracle
     rows_needed: ClassVar[int] = 1  # on each side of a batch
     needs_pretraining: ClassVar[bool] = False  # on the source, before `build`
+    own_label: ClassVar[bool] = False  # its label loss is not that of `label_loss`
     reads_values: ClassVar[bool] = False  # of tensors, so that its steps cannot be recorded
     source_free: ClassVar[bool] = False  # goes on from a fitted model, with rows of the target alone
 

@@ -70,9 +70,9 @@ def weighed(method: Method, net: Network, source: View, target: View, strength: 
     """Return the label and domain losses with source rows weighed by the estimated shift of their class."""
     shift = net.parts["shift"]
     assert isinstance(shift, LabelShift)
-    shift.update(source, target)
     features = torch.cat([source.features, target.features])
     logits = torch.cat([source.logits, target.logits])
+    shift.update(source, target)
     of_source = shift.weights.to(features)[source.y]
     weight = torch.cat([of_source, torch.ones_like(target.features[:, 0])])
     label = (of_source * F.cross_entropy(source.logits, source.y, reduction="none")).mean()
@@ -108,6 +108,7 @@ class IWDAN(Method):
     authors solve it once an epoch and smooth the weights.
     """
 
+    own_label = True
     weight: float = 1.0
     hidden: tuple[int, ...] | None = None
 
@@ -141,6 +142,7 @@ class IWCDAN(Method):
     As for IWDAN.
     """
 
+    own_label = True
     weight: float = 1.0
     entropy: bool = False
     hidden: tuple[int, ...] | None = None

@@ -27,7 +27,7 @@ def confusion(logits: Tensor, temperature: float) -> Tensor:
     certainty = 1 + torch.exp(-entropy(logits.detach()))
     weight = certainty * (len(certainty) / certainty.sum())
     matrix = (probabilities * weight[:, None]).T @ probabilities
-    matrix = matrix / matrix.sum(1, keepdim=True)
+    matrix = matrix / matrix.sum(1, keepdim=True).clamp_min(torch.finfo(matrix.dtype).tiny)
     return (matrix.sum() - matrix.trace()) / len(matrix)
 
 

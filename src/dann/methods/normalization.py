@@ -18,6 +18,8 @@ NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
 def layers(net: Network, kinds: type | tuple[type, ...], what: str) -> list[nn.Module]:
     """Return the encoder's layers of some kinds, or say that there are none."""
     found = [layer for layer in net.encoder.modules() if isinstance(layer, kinds)]
+    if _BatchNorm is not kinds:
+        found = [layer for layer in found if next(layer.parameters(), None) is not None]
     if not found:
         raise ValueError(f"this adapts {what}; the encoder has none: fit one that has, such as MLP(batch_norm=True)")
     return found

@@ -13,7 +13,8 @@ from .base import Method, Terms
 class Sum(Method):
     """Train on the label loss once and on all other terms of several methods: ``Sum(CDAN(), MCC(weight=0.5))``.
 
-    Terms keep their names; of two of the same name the later one has its method's in front. Parameters are those of the
+    The label loss is that of the method that has one of its own, such as IWDAN, or the usual one. Terms keep their
+    names; of two of the same name the later one has its method's in front. Parameters are those of the
     parts, such as ``mcc__weight``.
 
     Parameters
@@ -46,9 +47,12 @@ class Sum(Method):
         return params
 
     def set_params(self, **params: Any) -> "Sum":
-        """Set parameters of the methods, given as ``name__parameter``."""
+        """Set parameters of the methods, given as ``name__parameter``, or whole methods."""
         for key, value in params.items():
             name, _, parameter = key.partition("__")
+            if name in self.methods and not parameter and isinstance(value, Method):
+                self.methods[name] = value
+                continue
             if name not in self.methods or not parameter:
                 raise ValueError(f"Sum has no parameter {key!r}; it has: {', '.join(sorted(self.get_params()))}")
             self.methods[name].set_params(**{parameter: value})
@@ -77,6 +81,9 @@ class Sum(Method):
             if method.uses_target_labels:
                 raise ValueError(f"{name} trains on target labels, and is no part of a method that does not")
             method.check(domains)
+        own = [name for name, method in self.methods.items() if method.own_label]
+        if len(own) > 1:
+            raise ValueError(f"{' and '.join(own)} each have a label loss of their own: take one of them")
 
     def build(self, net: Network) -> dict[str, nn.Module]:
         """Return the parts of all methods."""
@@ -104,6 +111,8 @@ class Sum(Method):
         terms: Terms = {}
         for name, method in self.methods.items():
             for term, value in method.loss(net, source, target, progress).items():
-                if term != "label" or term not in terms:
+                if term == "label" and method.own_label:
+                    terms[term] = value
+                elif term != "label" or term not in terms:
                     terms[f"{name} {term}" if term in terms else term] = value
         return terms

@@ -13,13 +13,15 @@ from ..network import Network, View
 from .base import Method, Terms
 from .dann import domain_head, logits_of_domains
 
-PROBE = 1e-3  # length of the step along which the direction is sought: small, and large enough for single precision
+PROBE = 0.1  # length of the step along which the direction is sought: small, and large enough for bfloat16
 
 
 def of_length(x: Tensor, length: float) -> Tensor:
     """Scale every row of x (n, *input) to a length."""
-    norms = torch.linalg.vector_norm(x.flatten(1), dim=1).clamp_min(torch.finfo(x.dtype).tiny)
-    return x * (length / norms).reshape(-1, *[1] * (x.dim() - 1))
+    rows = x.flatten(1)
+    rows = rows / rows.abs().amax(1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)  # squares would underflow
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp_min(1e-12)
+    return (rows * (length / norms)).reshape(x.shape)
 
 
 def smoothness_loss(predict: Callable[[Tensor], Tensor], x: Tensor, logits: Tensor, radius: float) -> Tensor:
