@@ -113,7 +113,9 @@ def draw(study: Study, tasks: list[str]) -> None:
         ax = axes[0, 0]
         ax.imshow(gain, cmap="PuOr", vmin=-0.3, vmax=0.3, aspect="auto")
         for (i, k), value in np.ndenumerate(mean):
-            ax.text(k, i, "diverged" if np.isnan(value) else f"{value:.3f}", ha="center", va="center", fontsize=9)
+            text = "diverged" if np.isnan(value) else f"{value:.3f}"
+            dark = abs(gain[i, k]) > 0.22
+            ax.text(k, i, text, ha="center", va="center", fontsize=9, color="white" if dark else "black")
         ax.set_xticks(range(len(tasks)), tasks)
         ax.set_yticks(range(len(names)), names)
         ax.set_title("target accuracy (oracle), mean over seeds; colour: gain on source-only", fontsize=10)
