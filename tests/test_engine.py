@@ -22,8 +22,8 @@ def network():
     return net
 
 
-def optimizer(net, lr=0.1, factors={}, **settings):  # noqa: B006
-    return Optimizer([(net.group(p), lr * factors.get(p, 1.0)) for p in net.players], **settings)
+def optimizer(net, lr=0.1, factors=(), **settings):
+    return Optimizer([(net.group(p), lr * dict(factors).get(p, 1.0)) for p in net.players], **settings)
 
 
 @pytest.fixture

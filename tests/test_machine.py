@@ -89,10 +89,12 @@ def test_memory_is_kept_inside_the_outermost_block_and_given_back_behind_it():
 
 @pytest.mark.parametrize("library", [None, object()])
 def test_other_c_libraries_are_left_alone(library, monkeypatch):
+    opened = []
     monkeypatch.setattr(dann.machine.sys, "platform", "linux" if library else "win32")
-    monkeypatch.setattr(dann.machine.ctypes, "CDLL", lambda _: library)
+    monkeypatch.setattr(dann.machine.ctypes, "CDLL", lambda name: opened.append(name) or library)
     with kept_memory():
-        pass
+        pass  # the library has no function that could be called
+    assert opened == ([None, None] if library else [])
 
 
 # precision

@@ -69,7 +69,7 @@ def test_it_goes_on_from_its_state(settings):
     resumed, later, _, _ = both(**settings)
     for mine, other in zip(resumed, whole, strict=True):
         mine.data.copy_(other.detach())
-    later.load_state_dict(optimizer.state_dict())
+    later.restore(optimizer.state())
     for step in range(3, 6):
         optimizer.step(whole, gradients(step))
         later.step(resumed, gradients(step))
@@ -80,7 +80,7 @@ def test_it_goes_on_from_its_state(settings):
 def test_it_can_take_a_recorded_state_only_of_as_many_parameters():
     _, optimizer, _, _ = both(kind="adam", momentum=0.9)
     with pytest.raises(ValueError, match="zip"):
-        Optimizer([(weights()[:1], 0.1)], "adam", 0.9).load_state_dict(optimizer.state_dict())
+        Optimizer([(weights()[:1], 0.1)], "adam", 0.9).restore(optimizer.state())
 
 
 def test_unknown_kinds_are_refused():

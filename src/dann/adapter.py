@@ -318,7 +318,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
                         f"{run} holds a training with other data or settings; give another folder, or delete it"
                     )
                 net.load_state_dict(state["network"])
-                optimizer.load_state_dict(state["optimizer"])
+                optimizer.restore(state["optimizer"])
                 if average is not None:
                     average.restore(state["average"])
                 restore_random_state(device, state["rng"])
@@ -338,7 +338,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
                 on_step(step)
             if checkpoint is not None and (done == self.steps or time.monotonic() - last > CHECKPOINT_SECONDS):
                 state = {"fingerprint": mark, "step": done, "history": self.history_, "rng": random_state(device)}
-                state |= {"network": net.state_dict(), "optimizer": optimizer.state_dict()}
+                state |= {"network": net.state_dict(), "optimizer": optimizer.state()}
                 state["average"] = [] if average is None else average.values
                 runs.save_checkpoint(checkpoint, state)
                 runs.write_json(checkpoint.with_name("history.json"), self.history_)

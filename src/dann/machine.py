@@ -62,7 +62,7 @@ def kept_memory() -> Iterator[None]:
     keeps as much as it does by itself once a program has freed something large.
     """
     global _keepers
-    _keepers += 1  # predictions between the steps of a training leave the memory to it
+    _keepers += 1  # a training between the steps of another one leaves the memory to it
     _keep(LARGEST, LARGEST)
     try:
         yield

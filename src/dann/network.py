@@ -97,19 +97,17 @@ class Normalize(nn.Module):
             mean = np.mean(means, axis=0)
         if scaling == "standard":
             centre = mean.astype(np.float32).reshape(-1, *[1] * (x.ndim - 2))
-            squares = [
-                np.sum(
-                    [np.square(d[i : i + BLOCK] - centre).sum(axes, dtype=np.float64) for i in range(0, len(d), BLOCK)],
-                    0,
-                )
-                for d in domains
-            ]
-            counts = [d.size / d.shape[1] for d in domains]
-            deviation = np.sqrt(np.mean([s / n for s, n in zip(squares, counts, strict=True)], axis=0))
+            deviation = np.sqrt(np.mean([mean_square(d, centre, axes) for d in domains], axis=0))
             scale = np.where(deviation > 1e-7 * np.abs(mean), deviation, 1.0)  # constant: only centre
         shape = (-1, 1, 1) if x.ndim == 4 else (-1,)
         as_tensor = lambda a: torch.tensor(a, dtype=torch.float32).reshape(shape)  # noqa: E731
         return cls(as_tensor(mean), as_tensor(scale), per_image=scaling == "image")
+
+
+def mean_square(x: np.ndarray, centre: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Return the mean square of ``x - centre`` over some axes, a block of rows after the other to spare the memory."""
+    blocks = (x[i : i + BLOCK] - centre for i in range(0, len(x), BLOCK))
+    return sum(np.square(b).sum(axes, dtype=np.float64) for b in blocks) / (x.size / x.shape[1])
 
 
 class Network(nn.Module):
@@ -197,7 +195,8 @@ class Network(nn.Module):
     @property
     def players(self) -> tuple[str, ...]:
         """Everything that trains, by name: not the parts that hold buffers or frozen weights alone."""
-        return ("encoder", "head", *(name for name in self.parts if self.group(name)))
+        trains = (name for name, part in self.parts.items() if any(p.requires_grad for p in part.parameters()))
+        return ("encoder", "head", *trains)
 
     def group(self, player: str) -> list[nn.Parameter]:
         """Trainable parameters of one player: "encoder", "head" or the name of a part."""

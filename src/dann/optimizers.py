@@ -1,7 +1,6 @@
 """SGD and Adam on PyTorch's fused kernels."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,13 +93,13 @@ class Optimizer:
                     maximize=False,
                 )
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state as plain containers of tensors, in the order of the groups."""
-        return {"kind": self.kind, "state": list(self._state.values())}
+    def state(self) -> list[list[Tensor]]:
+        """Return what is known of every parameter, in the order of the groups."""
+        return list(self._state.values())
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def restore(self, state: list[list[Tensor]]) -> None:
         """Go on from an earlier state."""
-        for mine, values in zip(self._state.values(), state["state"], strict=True):
+        for mine, values in zip(self._state.values(), state, strict=True):
             for tensor, value in zip(mine, values, strict=True):
                 tensor.copy_(value)
 

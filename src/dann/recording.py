@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 aten = torch.ops.aten
+PURE = (aten.t.default, aten.slice.Tensor, operator.getitem)  # others may keep statistics that no schema tells
 Function = Callable[..., tuple[Tensor, ...]]
 
 
@@ -146,8 +147,8 @@ class _Tape(TorchDispatchMode):
                 nodes[id(result)] = call
                 nodes |= {id(part): graph.call_function(operator.getitem, (call, i)) for i, part in parts}
         graph.output(tuple(node(tensor) for tensor in outputs))
-        for unused in reversed(graph.nodes):
-            if unused.op == "call_function" and not unused.users and not _matters(unused.target):
+        for unused in reversed(graph.nodes):  # pure; others may keep statistics that no schema tells
+            if not unused.users and unused.target in (aten.t.default, operator.getitem):
                 graph.erase_node(unused)
         run = torch.fx.GraphModule(torch.nn.Module(), graph).forward
         return torch.no_grad()(lambda *arguments: run(*arguments, *reversed(held)))
@@ -168,14 +169,6 @@ class _Tape(TorchDispatchMode):
                 if argument.alias_info is not None and argument.alias_info.is_write:
                     written |= {_storage(t) for t in _tensors(named.get(argument.name))}
         return written
-
-
-def _matters(operation: Any) -> bool:
-    """Whether an operation does something beside its results: write, draw random numbers, keep statistics."""
-    if not isinstance(operation, torch._ops.OpOverload):
-        return False
-    random = torch.Tag.nondeterministic_seeded in operation.tags
-    return random or operation._schema.is_mutable or "batch_norm" in str(operation)  # whose schema does not say so
 
 
 def _tensors(values: Any) -> list[Tensor]:

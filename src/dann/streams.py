@@ -10,6 +10,8 @@ from .domains import Batch, Domains
 
 def tensor_of(array: np.ndarray) -> torch.Tensor:
     """Return a tensor on an array's memory, to be read only: arrays that cannot be written are welcome."""
+    if array.flags.writeable:
+        return torch.from_numpy(array)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         return torch.from_numpy(array)
