@@ -147,8 +147,8 @@ class _Tape(TorchDispatchMode):
                 nodes[id(result)] = call
                 nodes |= {id(part): graph.call_function(operator.getitem, (call, i)) for i, part in parts}
         graph.output(tuple(node(tensor) for tensor in outputs))
-        for unused in reversed(graph.nodes):  # pure; others may keep statistics that no schema tells
-            if not unused.users and unused.target in (aten.t.default, operator.getitem):
+        for unused in reversed(graph.nodes):
+            if not unused.users and unused.target in PURE:
                 graph.erase_node(unused)
         run = torch.fx.GraphModule(torch.nn.Module(), graph).forward
         return torch.no_grad()(lambda *arguments: run(*arguments, *reversed(held)))
