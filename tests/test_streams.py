@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dann import Domains
+from dann import Domains, TableAugmentation
 from dann.streams import ArrayStream
 
 
@@ -22,11 +22,25 @@ def block(stream, k, steps):
 
 
 def test_a_batch_depends_on_its_step_alone_whatever_was_asked_before():
-    forward, mixed = (ArrayStream(domains(7, 11), 4, seed=3) for _ in range(2))
+    noise = TableAugmentation(noise=1.0)
+    forward, mixed = (ArrayStream(domains(7, 11), 4, 3, "cpu", noise, noise) for _ in range(2))
     expected = {step: forward.at(step) for step in range(8)}
     for step in (5, 0, 7, 5, 2, 1, 6, 3, 4):
         for a, b in zip(expected[step], mixed.at(step), strict=True):
             assert torch.equal(torch.as_tensor(a), torch.as_tensor(b))
+
+
+def test_variations_are_of_the_rows_of_the_batch_and_drawn_anew_in_every_step():
+    plain = ArrayStream(domains(7, 11), 4, seed=3)
+    varied = ArrayStream(domains(7, 11), 4, 3, "cpu", TableAugmentation(1e-3), TableAugmentation(1e-3))
+    noise = []
+    for step in range(20):
+        batch, expected = varied.at(step), plain.at(step)
+        assert torch.equal(batch.index, expected.index)
+        assert expected.variant is None
+        noise += [batch.x - expected.x, batch.variant - expected.x[4:]]
+    assert torch.cat(noise).abs().amax() < 0.05
+    assert len(torch.unique(torch.cat(noise))) == 12 * 20
 
 
 @settings(max_examples=40)

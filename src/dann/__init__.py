@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .adapter import DomainAdapter, TrainingDiverged
-    from .backbones import BACKBONES, MLP, Backbone, GTSRBNet, MNISTNet, SmallNet, SVHNNet
+    from .augmentation import Augmentation, ImageAugmentation, TableAugmentation
+    from .backbones import BACKBONES, MLP, Backbone, ConvNet, GTSRBNet, MNISTNet, SmallNet, SVHNNet
     from .domains import Domains
     from .functional import GradientReversal, annealing, domain_loss, reverse_gradient, warmup
     from .methods import (
@@ -31,8 +32,10 @@ if TYPE_CHECKING:
         DeepJDOT,
         DomainOnly,
         EntropyMinimization,
+        FixMatch,
         InformationMaximization,
         Method,
+        SelfEnsembling,
         SlicedWasserstein,
         SourceOnly,
         Sum,
@@ -46,7 +49,8 @@ if TYPE_CHECKING:
 # scikit-learn where they do not need them.
 _HOME = {
     "adapter": ("DomainAdapter", "TrainingDiverged"),
-    "backbones": ("BACKBONES", "MLP", "Backbone", "GTSRBNet", "MNISTNet", "SVHNNet", "SmallNet"),
+    "augmentation": ("Augmentation", "ImageAugmentation", "TableAugmentation"),
+    "backbones": ("BACKBONES", "MLP", "Backbone", "ConvNet", "GTSRBNet", "MNISTNet", "SVHNNet", "SmallNet"),
     "domains": ("Domains",),
     "functional": ("GradientReversal", "annealing", "domain_loss", "reverse_gradient", "warmup"),
     "methods": (
@@ -72,8 +76,10 @@ _HOME = {
         "DeepJDOT",
         "DomainOnly",
         "EntropyMinimization",
+        "FixMatch",
         "InformationMaximization",
         "Method",
+        "SelfEnsembling",
         "SlicedWasserstein",
         "SourceOnly",
         "Sum",
@@ -106,25 +112,31 @@ __all__ = [
     "VADA",
     "WDGRL",
     "AdaBN",
+    "Augmentation",
     "Backbone",
+    "ConvNet",
     "DeepCORAL",
     "DeepJDOT",
     "DomainAdapter",
     "DomainOnly",
     "Domains",
     "EntropyMinimization",
+    "FixMatch",
     "GTSRBNet",
     "GradientReversal",
+    "ImageAugmentation",
     "InformationMaximization",
     "MNISTNet",
     "Method",
     "ModelFileError",
     "Network",
     "SVHNNet",
+    "SelfEnsembling",
     "SlicedWasserstein",
     "SmallNet",
     "SourceOnly",
     "Sum",
+    "TableAugmentation",
     "TargetOnly",
     "TrainingDiverged",
     "annealing",

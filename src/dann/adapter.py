@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from . import runs
+from .augmentation import AUGMENTATIONS, Augmentation, augmentation_of
 from .backbones import BACKBONES, Backbone, Custom, feature_width
 from .domains import UNKNOWN, Domain, Domains, arrange, as_inputs, as_labels, encode, match_inputs
 from .engine import RECORDING_PAYS, Step, WeightAverage, train
@@ -32,6 +33,11 @@ LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {
     "constant": None,
     "annealing": annealing,
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
+}
+OBJECTS: dict[str, Mapping[str, type]] = {  # settings that may be objects, and the classes that files can name
+    "backbone": BACKBONES,
+    "augmentation": AUGMENTATIONS,
+    "strong_augmentation": AUGMENTATIONS,
 }
 CHECKPOINT_SECONDS = 15.0
 
@@ -72,6 +78,12 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         Preprocessing, measured on the training rows of all domains and kept with the model; see `Normalize.fit`.
     encoding : {"joint", "separate"}
         Batch norm over source and target rows together or apart; no difference without batch norm.
+    augmentation : {"none", "weak", "strong"} or Augmentation
+        Random variations of all rows in training, drawn anew in every step; see `ImageAugmentation` and
+        `TableAugmentation`.
+    strong_augmentation : {"weak", "strong"} or Augmentation
+        Second variations of the target's rows, for methods that compare two views of a row, such as FixMatch; others do
+        without.
     initialization : {"torch", "truncated-normal", "xavier", "he"}
         How the weights are drawn; see `initialize`. Never applied to a module of your own.
     precision : {"auto", "fp32", "bf16"}
@@ -119,6 +131,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         averaging: float = 0.0,
         scaling: str = "standard",
         encoding: str = "joint",
+        augmentation: str | Augmentation = "none",
+        strong_augmentation: str | Augmentation = "strong",
         initialization: str = "torch",
         precision: str = "auto",
         compile: str | bool = "auto",
@@ -139,6 +153,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         self.averaging = averaging
         self.scaling = scaling
         self.encoding = encoding
+        self.augmentation = augmentation
+        self.strong_augmentation = strong_augmentation
         self.initialization = initialization
         self.precision = precision
         self.compile = compile
@@ -280,7 +296,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             if len(self.shape_) == 3:
                 net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.network_ = net
-            stream = ArrayStream(domains, self.batch_size, self.seed_, device)
+            stream = ArrayStream(domains, self.batch_size, self.seed_, device, *self._augmentations(method))
             self.history_: list[dict[str, float]] = []
             work = 3 * net.work(self.shape_) * sum(stream.sizes)  # forward, and twice as much back
             repeat = self._repeats(method, device)
@@ -389,6 +405,14 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
 
     def _method(self) -> Method:
         return method_of(self.method) if isinstance(self.method, str) else clone(self.method)
+
+    def _augmentations(self, method: Method) -> tuple[Augmentation | None, Augmentation | None]:
+        """Return what varies all rows, and what makes the second view, where the method takes one."""
+        weak = augmentation_of(self.augmentation, self.shape_)
+        strong = augmentation_of(self.strong_augmentation, self.shape_) if method.two_views else None
+        if method.two_views and strong is None:
+            raise ValueError(f"{type(method).__name__} compares rows with strong variations: give strong_augmentation")
+        return weak, strong
 
     def _backbone(self) -> Backbone:
         if isinstance(self.backbone, nn.Module):
@@ -521,10 +545,10 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
     def config(self) -> dict[str, Any]:
         """Return the settings as JSON values: what rebuilds this estimator."""
         params = self.get_params(deep=False)
-        for key in ("method", "backbone"):
+        for key in ("method", *OBJECTS):
             value = params[key]
             if not isinstance(value, str):
-                names = {kind: name for name, kind in BACKBONES.items()}
+                names = {kind: name for name, kind in OBJECTS.get(key, {}).items()}
                 name = name_of(value) if key == "method" else names.get(type(value))
                 settings = value.get_params() if name else {}
                 params[key] = {"name": name, "params": {k: v for k, v in settings.items() if not isinstance(v, Method)}}
@@ -557,6 +581,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         *,
         method: Method | None = None,
         backbone: nn.Module | Backbone | None = None,
+        augmentation: Augmentation | None = None,
+        strong_augmentation: Augmentation | None = None,
         device: str = "auto",
     ) -> "DomainAdapter":
         """Read a model that `save` wrote.
@@ -564,7 +590,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         path : path
-        method, backbone : optional
+        method, backbone, augmentation, strong_augmentation : optional
             Objects of your own classes, where the model was trained with such: files hold no code.
         device : str
             Where to put it, as in the constructor.
@@ -579,7 +605,10 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         try:
             params = dict(config["adapter"])
             params["method"] = named(params["method"], method_of, method, "method")
-            params["backbone"] = named(params["backbone"], lambda name: BACKBONES[name](), backbone, "backbone")
+            own = {"backbone": backbone, "augmentation": augmentation, "strong_augmentation": strong_augmentation}
+            for key, kinds in OBJECTS.items():
+                make = lambda name, kinds=kinds: kinds[name]()  # noqa: E731
+                params[key] = named(params.get(key, "none"), make, own[key], key)
             adapter = cls(**{**params, "device": device})
             adapter.classes_ = np.array(config["classes"])
             adapter.columns_, adapter.shape_ = config["columns"], tuple(config["shape"])
@@ -611,7 +640,7 @@ def named(value: Any, make: Callable[[str], Any], given: Any, what: str) -> Any:
     if isinstance(value, str):
         return value
     if value["name"] is None:
-        raise runs.ModelFileError(f"this model was trained with a {what} of your own: load(path, {what}=...)")
+        raise runs.ModelFileError(f"this model was trained with {what}=… of your own: load(path, {what}=...)")
     params = {key: tuple(v) if isinstance(v, list) else v for key, v in value["params"].items()}  # JSON has no tuples
     return make(value["name"]).set_params(**params)
 

@@ -19,6 +19,7 @@ class Batch(NamedTuple):
     index: Tensor  # type: ignore[assignment]  # (n,) int64 row number inside its own domain
     n_source: int  # rows [:n_source] are source
     target_labelled: bool = True  # False: no target label is known in the whole training
+    variant: Tensor | None = None  # (n - n_source, *input) strongly varied target rows, for methods that compare views
 
 
 @dataclass(frozen=True)

@@ -118,14 +118,19 @@ def recorded(play: Play, batch: Batch, progress: Tensor) -> tuple[Terms, Play]:
     """
     terms: Terms = {}
 
-    def step(x: Tensor, y: Tensor, index: Tensor, progress: Tensor) -> tuple[Tensor, ...]:
-        terms.update(play(batch._replace(x=x, y=y, index=index), progress))
+    def inputs(batch: Batch) -> tuple[Tensor, ...]:
+        return (batch.x, batch.y, batch.index, *(() if batch.variant is None else (batch.variant,)))
+
+    def step(
+        progress: Tensor, x: Tensor, y: Tensor, index: Tensor, variant: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        terms.update(play(batch._replace(x=x, y=y, index=index, variant=variant), progress))
         return tuple(terms.values())
 
-    _, run = record(step, (batch.x, batch.y, batch.index, progress), constants=(batch.domain,))
+    _, run = record(step, (progress, *inputs(batch)), constants=(batch.domain,))
     if run is None:
         return terms, play
-    return terms, lambda batch, progress: dict(zip(terms, run(batch.x, batch.y, batch.index, progress), strict=True))
+    return terms, lambda batch, progress: dict(zip(terms, run(progress, *inputs(batch)), strict=True))
 
 
 class WeightAverage:

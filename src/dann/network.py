@@ -32,6 +32,7 @@ class View:
     features: Tensor  # (n, dim)
     head: Callable[[Tensor], Tensor]  # features → logits
     labelled: bool  # False: no label of this side is known
+    variant: Tensor | None = None  # (n, *input) strong variations of x, on the target's side of methods of two views
     _logits: Tensor | None = None
 
     @property
@@ -161,7 +162,8 @@ class Network(nn.Module):
     def _view(self, batch: Batch, rows: slice, features: Tensor) -> View:
         labelled = batch.target_labelled or rows.start is None  # sources come first, and have labels
         sides = (batch.x[rows], batch.y[rows], batch.domain[rows], batch.index[rows])
-        return View(*sides, single(features), self.head, labelled)
+        variant = batch.variant if rows.start == batch.n_source else None
+        return View(*sides, single(features), self.head, labelled, variant)
 
     def views(self, batch: Batch) -> tuple[View, View]:
         """Encode a batch and split it into its source and target sides."""

@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import torch
 
+from .augmentation import Augmentation
 from .domains import Batch, Domains
 
 
@@ -31,9 +32,21 @@ class ArrayStream:
         Rows of the target block. The sources share another ``batch_size`` rows, as evenly as it goes.
     seed : int
     device : torch.device or str
+    augmentation : Augmentation, optional
+        Varies the rows of all batches.
+    strong_augmentation : Augmentation, optional
+        Makes a second variation of the target's rows, `Batch.variant`.
     """
 
-    def __init__(self, domains: Domains, batch_size: int, seed: int, device: torch.device | str = "cpu"):
+    def __init__(
+        self,
+        domains: Domains,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        augmentation: Augmentation | None = None,
+        strong_augmentation: Augmentation | None = None,
+    ):
         n = len(domains.sources)
         if batch_size < n:
             raise ValueError(f"batch_size={batch_size} is too small for {n} sources: each needs at least one row")
@@ -43,6 +56,7 @@ class ArrayStream:
         self.y = [tensor_of(d.y).to(self.device) for d in domains.all]
         numbers = [torch.full((size,), k, device=self.device) for k, size in enumerate(self.sizes)]
         self.domain = torch.cat(numbers)
+        self.augmentation, self.strong_augmentation = augmentation, strong_augmentation
         self.labelled = bool((domains.target.y >= 0).any())
         self._epochs: dict[int, tuple[int, torch.Tensor]] = {}  # last permutation of each domain: a memo, not a state
 
@@ -51,7 +65,19 @@ class ArrayStream:
         index = [self._rows(k, step) for k in range(len(self.sizes))]
         x = torch.cat([x[i] for x, i in zip(self.x, index, strict=True)])
         y = torch.cat([y[i] for y, i in zip(self.y, index, strict=True)])
-        return Batch(x, y, self.domain, torch.cat(index), len(x) - self.sizes[-1], target_labelled=self.labelled)
+        varied, variant = self._varied(x, step)
+        n_source = len(x) - self.sizes[-1]
+        return Batch(varied, y, self.domain, torch.cat(index), n_source, self.labelled, variant)
+
+    def _varied(self, x: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return the variations of a batch's rows, and the strong ones of its target rows, if there are such."""
+        if self.augmentation is None and self.strong_augmentation is None:
+            return x, None
+        seed = np.random.SeedSequence((self.seed, step)).generate_state(1, np.uint64)
+        generator = torch.Generator(self.device).manual_seed(int(seed[0] // 2))
+        weak, strong = self.augmentation, self.strong_augmentation
+        variant = None if strong is None else strong(x[-self.sizes[-1] :], generator)
+        return x if weak is None else weak(x, generator), variant
 
     def _rows(self, k: int, step: int) -> torch.Tensor:
         n, size = len(self.x[k]), self.sizes[k]

@@ -37,7 +37,8 @@ def sides():
         x[rows:] += 0.7
         y = torch.cat([torch.arange(rows) % n_classes, torch.full((rows,), -1)])
         domain = torch.arange(2).repeat_interleave(rows)
-        batch = Batch(x, y, domain, torch.arange(rows).repeat(2), rows, target_labelled=False)
+        variant = x[rows:] + 0.3 * torch.randn(rows, dim, dtype=torch.float64)
+        batch = Batch(x, y, domain, torch.arange(rows).repeat(2), rows, target_labelled=False, variant=variant)
         source, target = net.views(batch)
         f = tuple(side.features.detach().numpy() for side in (source, target))
         g = tuple(side.logits.detach().numpy() for side in (source, target))

@@ -12,7 +12,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 import dann.adapter
-from dann import METHODS, MLP, DomainAdapter, Domains, Network, mlp
+from dann import METHODS, MLP, DomainAdapter, Domains, Network, TableAugmentation, mlp
 from dann.engine import train, update
 from dann.optimizers import Optimizer
 from dann.streams import ArrayStream
@@ -54,7 +54,8 @@ def game(name, data, n_sources=1, batch_size=8):
     method, n_domains = METHODS[name](), n_sources + 1
     net = Network(nn.Identity(), mlp(3, 8, 8), mlp(8, 2), dim=8, n_classes=2, n_domains=n_domains, domain_hidden=(4,))
     net.parts.update(method.build(net))
-    return net, method, ArrayStream(domains, batch_size, seed=0)
+    strong = TableAugmentation() if method.two_views else None
+    return net, method, ArrayStream(domains, batch_size, seed=0, strong_augmentation=strong)
 
 
 @pytest.mark.parametrize("n_sources", [1, 2])

@@ -11,12 +11,14 @@ from .deep_coral import DeepCORAL
 from .deep_jdot import DeepJDOT
 from .domain_only import DomainOnly
 from .entropy import EntropyMinimization, InformationMaximization
+from .fixmatch import FixMatch
 from .iwdan import IWCDAN, IWDAN
 from .jan import JAN
 from .mcc import MCC
 from .mcd import MCD
 from .mdd import MDD
 from .normalization import TENT, AdaBN
+from .self_ensembling import SelfEnsembling
 from .shot import SHOT
 from .sliced_wasserstein import SlicedWasserstein
 from .source_only import SourceOnly
@@ -46,6 +48,8 @@ METHODS: dict[str, type[Method]] = {
     "mcc": MCC,
     "bnm": BNM,
     "afn": AFN,
+    "fixmatch": FixMatch,
+    "self-ensembling": SelfEnsembling,
     "shot": SHOT,
     "tent": TENT,
     "adabn": AdaBN,
@@ -76,8 +80,10 @@ __all__ = [
     "DeepJDOT",
     "DomainOnly",
     "EntropyMinimization",
+    "FixMatch",
     "InformationMaximization",
     "Method",
+    "SelfEnsembling",
     "SlicedWasserstein",
     "SourceOnly",
     "Sum",

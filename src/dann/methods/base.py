@@ -28,6 +28,7 @@ class Method(BaseEstimator):
     needs_pretraining: ClassVar[bool] = False  # on the source, before `build`
     own_label: ClassVar[bool] = False  # its label loss is not that of `label_loss`
     reads_values: ClassVar[bool] = False  # of tensors, so that its steps cannot be recorded
+    two_views: ClassVar[bool] = False  # compares rows of the target with strong variations of them
     source_free: ClassVar[bool] = False  # goes on from a fitted model, with rows of the target alone
 
     def check(self, domains: Domains) -> None:

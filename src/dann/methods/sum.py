@@ -73,6 +73,11 @@ class Sum(Method):
         """Whether one of the methods does."""
         return any(method.reads_values for method in self.methods.values())
 
+    @property
+    def two_views(self) -> bool:  # type: ignore[override]
+        """Whether one of the methods compares two views."""
+        return any(method.two_views for method in self.methods.values())
+
     def check(self, domains: Domains) -> None:
         """Refuse what one of the methods refuses, games, and oracles."""
         for name, method in self.methods.items():

@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+
+from dann import FixMatch, Sum
+from dann.methods.fixmatch import confident_cross_entropy
+
+
+def test_only_confident_rows_teach(sides, terms):
+    s = sides(FixMatch(), rows=8, seed=3)
+    method = FixMatch(weight=2.0, threshold=0.5)
+    taught = log_softmax(s.g[1], 1)
+    learned = log_softmax(s.net(s.target.variant)[1].detach().numpy(), 1)
+    losses = []
+    for weak, strong in zip(taught, learned, strict=True):
+        best = weak.argmax()
+        losses.append(-strong[best] if np.exp(weak[best]) >= 0.5 else 0.0)
+    assert 0 < np.count_nonzero(losses) < 8
+    found = terms(method, s)
+    assert found["consistency"] == pytest.approx(2 * np.mean(losses))
+    assert found["label"] == pytest.approx(-log_softmax(s.g[0], 1)[range(8), s.source.y].mean())
+
+
+def test_the_weak_view_is_the_teacher_and_gets_no_gradient():
+    weak, strong = (torch.randn(6, 3, requires_grad=True) for _ in range(2))
+    confident_cross_entropy(strong, 5 * weak, 0.4).backward()
+    assert weak.grad is None
+    assert strong.grad.abs().sum() > 0
+
+
+def test_sums_know_that_a_part_needs_two_views():
+    from dann import DANN, MCC
+
+    assert Sum(DANN(), FixMatch()).two_views
+    assert not Sum(DANN(), MCC()).two_views
+
+
+@pytest.mark.parametrize(
+    ("method", "message"), [(FixMatch(weight=-1), "weight=-1 must be 0"), (FixMatch(threshold=1.0), "threshold=1.0")]
+)
+def test_settings_that_train_nothing_are_refused(method, message):
+    with pytest.raises(ValueError, match=message):
+        method.check(None)
