@@ -2,6 +2,7 @@
 
 from .adda import ADDA
 from .afn import AFN
+from .atdoc import ATDOC
 from .base import Method
 from .bnm import BNM
 from .cdan import CDAN
@@ -9,6 +10,7 @@ from .dan import DAN
 from .dann import DANN
 from .deep_coral import DeepCORAL
 from .deep_jdot import DeepJDOT
+from .dirt_t import DIRTT
 from .domain_only import DomainOnly
 from .entropy import EntropyMinimization, InformationMaximization
 from .fixmatch import FixMatch
@@ -18,6 +20,7 @@ from .mcc import MCC
 from .mcd import MCD
 from .mdd import MDD
 from .normalization import TENT, AdaBN
+from .pada import PADA
 from .self_ensembling import SelfEnsembling
 from .shot import SHOT
 from .sliced_wasserstein import SlicedWasserstein
@@ -33,6 +36,7 @@ METHODS: dict[str, type[Method]] = {
     "cdan": CDAN,
     "iwdan": IWDAN,
     "iwcdan": IWCDAN,
+    "pada": PADA,
     "mcd": MCD,
     "mdd": MDD,
     "adda": ADDA,
@@ -48,9 +52,11 @@ METHODS: dict[str, type[Method]] = {
     "mcc": MCC,
     "bnm": BNM,
     "afn": AFN,
+    "atdoc": ATDOC,
     "fixmatch": FixMatch,
     "self-ensembling": SelfEnsembling,
     "shot": SHOT,
+    "dirt-t": DIRTT,
     "tent": TENT,
     "adabn": AdaBN,
     "target-only": TargetOnly,
@@ -60,10 +66,12 @@ METHODS: dict[str, type[Method]] = {
 __all__ = [
     "ADDA",
     "AFN",
+    "ATDOC",
     "BNM",
     "CDAN",
     "DAN",
     "DANN",
+    "DIRTT",
     "IWCDAN",
     "IWDAN",
     "JAN",
@@ -71,6 +79,7 @@ __all__ = [
     "MCD",
     "MDD",
     "METHODS",
+    "PADA",
     "SHOT",
     "TENT",
     "VADA",

@@ -66,14 +66,27 @@ class LabelShift(nn.Module):
         self.weights.copy_(v / shares)
 
 
-def weighed(method: Method, net: Network, source: View, target: View, strength: Tensor, certain: bool = False) -> Terms:
-    """Return the label and domain losses with source rows weighed by the estimated shift of their class."""
+def estimated(net: Network, source: View, target: View) -> Tensor:
+    """Take a batch into the estimate of the label shift; return the weights of the classes."""
     shift = net.parts["shift"]
     assert isinstance(shift, LabelShift)
+    shift.update(source, target)
+    return shift.weights
+
+
+def weighed(
+    method: Method,
+    net: Network,
+    source: View,
+    target: View,
+    weights: Tensor,
+    strength: Tensor,
+    certain: bool = False,
+) -> Terms:
+    """Return the label and domain losses with source rows weighed by their class, weights (classes,)."""
     features = torch.cat([source.features, target.features])
     logits = torch.cat([source.logits, target.logits])
-    shift.update(source, target)
-    of_source = shift.weights.to(features)[source.y]
+    of_source = weights.to(features)[source.y]
     weight = torch.cat([of_source, torch.ones_like(target.features[:, 0])])
     label = (of_source * F.cross_entropy(source.logits, source.y, reduction="none")).mean()
     if target.labelled:
@@ -123,7 +136,7 @@ class IWDAN(Method):
 
     def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
         """Return the weighed label and domain losses."""
-        return weighed(self, net, source, target, self.weight * warmup(progress))
+        return weighed(self, net, source, target, estimated(net, source, target), self.weight * warmup(progress))
 
 
 @dataclass
@@ -162,4 +175,6 @@ class IWCDAN(Method):
 
     def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
         """Return the weighed label and domain losses."""
-        return weighed(self, net, source, target, self.weight * warmup(progress), self.entropy)
+        return weighed(
+            self, net, source, target, estimated(net, source, target), self.weight * warmup(progress), self.entropy
+        )

@@ -13,15 +13,22 @@ from .base import Method, Terms
 
 
 class Teacher(nn.Module):
-    """A moving average of encoder and label head, which no optimiser trains."""
+    """A moving average of encoder and label head, which no optimiser trains.
+
+    Parameters
+    ----------
+    net : Network
+    fitted : bool
+        Whether the network's weights are worth remembering; if not, the first steps average over few.
+    """
 
     updates: Tensor
 
-    def __init__(self, net: Network):
+    def __init__(self, net: Network, fitted: bool = False):
         super().__init__()
         self.encoder, self.head = copy.deepcopy(net.encoder), copy.deepcopy(net.head)
         self.requires_grad_(False)
-        self.register_buffer("updates", torch.zeros(()))
+        self.register_buffer("updates", torch.tensor(torch.inf if fitted else 0.0))
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> Tensor:
@@ -30,8 +37,8 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def follow(self, net: Network, decay: float) -> None:
-        """Move towards the network; the first steps average over few, so that nothing is left of the first weights."""
-        share = 1 - (self.updates / (self.updates + 9)).clamp(max=decay)
+        """Move towards the network."""
+        share = (9 / (self.updates + 9)).clamp(min=1 - decay)  # 1 at first: nothing is left of the first weights
         self.updates.add_(1)
         for mine, its in ((self.encoder, net.encoder), (self.head, net.head)):
             for average, current in zip(mine.parameters(), its.parameters(), strict=True):
