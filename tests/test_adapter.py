@@ -376,6 +376,41 @@ def test_a_loaded_model_knows_the_users_labels_and_columns(labels, arrays, tmp_p
     np.testing.assert_array_equal(loaded.predict_domain(frames[1]), model.predict_domain(frames[1]))
 
 
+def test_weights_decide_what_the_training_sees(arrays):
+    halves = np.arange(40) < 20
+    settings = {"method": "source-only", "steps": 30, "batch_size": 8, "scaling": "none"}
+    wrong = np.where(halves, arrays.y, 1 - arrays.y)  # half of the labels are lies, of no weight
+    weighed = DomainAdapter(**settings).fit(arrays.x, wrong, arrays.xt, sample_weight=halves.astype(float))
+    assert weighed.score(arrays.xt, arrays.yt) > 0.9
+    assert DomainAdapter(**settings).fit(arrays.x, wrong, arrays.xt).score(arrays.xt, arrays.yt) < 0.9
+    equal = DomainAdapter(**settings).fit(arrays.x, wrong, arrays.xt, sample_weight=np.full(40, 3.0))
+    plain = DomainAdapter(**settings).fit(arrays.x, wrong, arrays.xt)
+    assert np.array_equal(equal.predict_proba(arrays.xt), plain.predict_proba(arrays.xt))
+
+
+def test_a_rare_class_counts_when_classes_are_balanced():
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 20 == 0
+    x = rng.normal(1.5 * y[:, None], 1.0, (400, 2))
+    settings = {"method": "source-only", "backbone": MLP((4,)), "steps": 300}
+    recalls = [
+        DomainAdapter(class_weight=weight, **settings).fit(x, y, x).predict(x)[y].mean()
+        for weight in (None, {True: 19.0}, "balanced")
+    ]
+    assert recalls[0] < 0.7 < 0.8 < recalls[1] == recalls[2]
+
+
+def test_weights_and_class_weights_are_part_of_a_run_and_of_a_model(arrays, tmp_path):
+    adapter = DomainAdapter(class_weight={1: 2.0, 0: 1.0}, steps=2, batch_size=8)
+    adapter.fit(arrays.x, arrays.y, arrays.xt, run=tmp_path / "run")
+    with pytest.raises(ValueError, match="holds a training with other data or settings"):
+        adapter.fit(arrays.x, arrays.y, arrays.xt, sample_weight=np.arange(40), run=tmp_path / "run")
+    loaded = DomainAdapter.load(adapter.save(tmp_path / "model.safetensors"))
+    assert loaded.class_weight == {1: 2.0, 0: 1.0}
+    again = loaded.fit(arrays.x, arrays.y, arrays.xt)
+    assert np.array_equal(again.predict_proba(arrays.xt), adapter.predict_proba(arrays.xt))
+
+
 def test_a_loaded_model_can_be_trained_anew_to_the_same_bits(fitted, arrays, tmp_path):
     loaded = DomainAdapter.load(fitted.save(tmp_path / "m.safetensors"))
     before = fitted.predict_proba(arrays.xt)

@@ -295,3 +295,43 @@ def test_a_source_may_lack_classes_that_another_has():
 def test_the_missing_label_of_a_source_row_is_placed_in_the_users_rows():
     with pytest.raises(ValueError, match="the first in row 4"):
         door(y=[0, 1, np.nan, 1, np.nan, 1], xt=None, sample_domain=[0, 0, -1, 0, 0, 0])
+
+
+# weights
+
+
+def test_weights_go_with_their_rows():
+    weight = np.arange(6.0) + 1
+    domains = Domains.from_arrays(X, Y, sample_domain=[0, 1, -1, 0, 1, -1], sample_weight=weight)
+    assert [d.weight.tolist() for d in domains.all] == [[1, 4], [2, 5], [3, 6]]
+    assert [d.weight for d in door().all] == [None, None]
+    assert door(sample_weight=weight).target.weight is None
+
+
+def test_balanced_classes_have_the_same_mass_in_every_source():
+    y, weight = np.array([0, 0, 0, 0, 1, 1]), np.array([1.0, 1, 1, 3, 1, 0])
+    for given in (None, weight):
+        (source,) = door(y=y, sample_weight=given, class_weight="balanced").sources
+        assert source.weight[y == 0].sum() == pytest.approx(source.weight[y == 1].sum())
+    assert source.weight[3] == pytest.approx(3 * source.weight[0])
+    (source,) = door(y=np.where(y, "b", "a"), class_weight={"b": 5}).sources
+    assert source.weight.tolist() == [1, 1, 1, 1, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sample_weight": [1.0] * 5}, r"sample_weight must be 6 numbers; got shape \(5,\)"),
+        ({"sample_weight": ["a"] * 6}, "sample_weight must be 6 numbers"),
+        ({"sample_weight": [1, 1, -2, 1, 1, 1]}, "sample_weight must be finite and 0 or more; number 2 is -2"),
+        ({"sample_weight": [1, 1, 1, np.nan, 1, 1]}, "number 3 is nan"),
+        ({"sample_weight": [0.0] * 6}, "sample_weight is 0 for all 6 rows of source: there is nothing to train on"),
+        ({"class_weight": "even"}, "class_weight='even' must be 'balanced' or a dict"),
+        ({"class_weight": {7: 1.0}}, r"class_weight names 7, and source has the classes \[0, 1\]"),
+        ({"class_weight": {0: -1.0}}, "class_weight must be finite and 0 or more; number 0 is -1"),
+        ({"class_weight": {0: 0.0, 1: 0.0}}, "is 0 for all 6 rows"),
+    ],
+)
+def test_weights_that_cannot_be_drawn_by_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        door(**settings)

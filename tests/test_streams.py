@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dann import Domains, TableAugmentation
-from dann.streams import ArrayStream
+from dann.streams import ArrayStream, drawn
 
 
 def domains(*sizes):
@@ -97,3 +99,32 @@ def test_a_batch_too_small_for_its_sources_is_refused():
 @pytest.mark.parametrize("seed", [np.uint32(4_000_000_000), np.int64(2**60), 2**70, -1])
 def test_any_whole_number_is_a_seed(seed):
     assert len(ArrayStream(domains(4, 4), 2, seed).at(0).x) == 4
+
+
+@settings(max_examples=60)
+@given(st.lists(st.floats(0, 100, width=32), min_size=1, max_size=20), st.floats(0, 1, exclude_max=True))
+def test_rows_are_drawn_as_often_as_their_weights_say(weights, start):
+    weights = np.array(weights) + np.eye(1, len(weights))[0]  # not all 0
+    rows = drawn(torch.tensor(weights).cumsum(0), torch.tensor(start, dtype=torch.float64))
+    counts = np.bincount(rows, minlength=len(weights))
+    assert counts.sum() == len(weights)
+    assert (np.abs(counts - len(weights) * weights / weights.sum()) < 1 + 1e-9).all()
+    assert (counts[weights == 0] == 0).all()
+
+
+def test_equal_weights_draw_every_row_once_an_epoch():
+    for start in (0.0, 0.5, 1 - 2**-53):
+        rows = drawn(torch.full((7,), 0.125, dtype=torch.float64).cumsum(0), torch.tensor(start, dtype=torch.float64))
+        assert rows.tolist() == list(range(7))
+
+
+def test_weights_hold_over_epochs_in_every_domain():
+    data = domains(6, 5)
+    (source,), target = data.sources, data.target
+    weights = np.array([0, 1, 1, 2, 4.5, 0.5]), np.array([1.0, 0, 0, 0, 1.0])
+    data = replace(data, sources=(replace(source, weight=weights[0]),), target=replace(target, weight=weights[1]))
+    stream = ArrayStream(data, 4, seed=1)
+    for k, weight in enumerate(weights):
+        rows = block(stream, k, steps=600)
+        np.testing.assert_allclose(np.bincount(rows, minlength=len(weight)) / 2400, weight / weight.sum(), atol=0.01)
+        assert rows != block(ArrayStream(data, 4, seed=2), k, steps=600)

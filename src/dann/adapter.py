@@ -78,6 +78,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         Preprocessing, measured on the training rows of all domains and kept with the model; see `Normalize.fit`.
     encoding : {"joint", "separate"}
         Batch norm over source and target rows together or apart; no difference without batch norm.
+    class_weight : "balanced" or dict, optional
+        Weights of the source's classes by label, as with ``sample_weight`` of `fit`; "balanced" draws all alike often.
     augmentation : {"none", "weak", "strong"} or Augmentation
         Random variations of all rows in training, drawn anew in every step; see `ImageAugmentation` and
         `TableAugmentation`.
@@ -131,6 +133,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         averaging: float = 0.0,
         scaling: str = "standard",
         encoding: str = "joint",
+        class_weight: str | dict[Any, float] | None = None,
         augmentation: str | Augmentation = "none",
         strong_augmentation: str | Augmentation = "strong",
         initialization: str = "torch",
@@ -153,6 +156,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         self.averaging = averaging
         self.scaling = scaling
         self.encoding = encoding
+        self.class_weight = class_weight
         self.augmentation = augmentation
         self.strong_augmentation = strong_augmentation
         self.initialization = initialization
@@ -170,6 +174,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         y_target: Any = None,
         *,
         sample_domain: Any = None,
+        sample_weight: Any = None,
         run: str | os.PathLike[str] | None = None,
         on_step: Callable[[Step], None] | None = None,
     ) -> "DomainAdapter":
@@ -187,6 +192,9 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         sample_domain : array of int (n,), optional
             For several sources, or target rows inside ``X`` (as cross-validation needs it): numbers ≥ 0 name sources,
             negative ones mark target rows, whose ``y`` is ignored.
+        sample_weight : array (n,), optional
+            How often training draws each row of ``X``, ≥ 0, in proportion to the others of its domain: every loss sees
+            a row of weight 2 twice as often. Preprocessing is measured on all rows alike.
         run : path, optional
             A folder that keeps configuration, history and a checkpoint. Fitting again with the same data and settings
             goes on where it stopped, to exactly the same weights.
@@ -206,7 +214,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             A loss became NaN or infinite.
         """
         self._check_settings()
-        domains = Domains.from_arrays(X, y, X_target, y_target, sample_domain)
+        domains = Domains.from_arrays(X, y, X_target, y_target, sample_domain, sample_weight, self.class_weight)
         method = self._method()
         method.check(domains)
         self._check_needs(method)
@@ -223,7 +231,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         if self.pretrain_steps:
             source = clone(self).set_params(method="source-only", steps=self.pretrain_steps, pretrain_steps=0)
             folder = None if run is None else Path(run) / "pretraining"
-            source.set_params(random_state=self.seed_).fit(X, y, X_target, sample_domain=sample_domain, run=folder)
+            rows = {"sample_domain": sample_domain, "sample_weight": sample_weight}
+            source.set_params(random_state=self.seed_).fit(X, y, X_target, **rows, run=folder)
             start = source.network_.to("cpu").state_dict()
         normalize = Normalize.fit([d.x for d in domains.all], self.scaling)
         return self._fit(domains, method, normalize, start, run, on_step)
@@ -326,7 +335,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             weights = {name: t.cpu() for name, t in net.state_dict().items()}
             start_of = {"method": repr(method), "weights": runs.digest(weights, repr(net)), "classes": domains.classes}
             start_of["precision"] = str(self.precision_)
-            mark = runs.fingerprint([a for d in domains.all for a in (d.x, d.y)], {**config, **start_of})
+            arrays = [a for d in domains.all for a in (d.x, d.y, d.weight) if a is not None]
+            mark = runs.fingerprint(arrays, {**config, **start_of})
             state = runs.load_checkpoint(checkpoint)
             if state is not None:
                 if state["fingerprint"] != mark:
@@ -552,6 +562,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
                 name = name_of(value) if key == "method" else names.get(type(value))
                 settings = value.get_params() if name else {}
                 params[key] = {"name": name, "params": {k: v for k, v in settings.items() if not isinstance(v, Method)}}
+        if isinstance(self.class_weight, dict):
+            params["class_weight"] = [list(pair) for pair in self.class_weight.items()]  # JSON's keys are all text
         return params
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -609,6 +621,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             for key, kinds in OBJECTS.items():
                 make = lambda name, kinds=kinds: kinds[name]()  # noqa: E731
                 params[key] = named(params.get(key, "none"), make, own[key], key)
+            if isinstance(params.get("class_weight"), list):
+                params["class_weight"] = {label: float(weight) for label, weight in params["class_weight"]}
             adapter = cls(**{**params, "device": device})
             adapter.classes_ = np.array(config["classes"])
             adapter.columns_, adapter.shape_ = config["columns"], tuple(config["shape"])

@@ -32,11 +32,14 @@ class Domain:
     x : ndarray (n, *input), float32 or uint8
     y : ndarray (n,) int64
         Class codes 0 … K-1, -1 = unknown.
+    weight : ndarray (n,) float64, optional
+        ≥ 0, in proportion to which training draws the rows; None draws all alike.
     """
 
     name: str
     x: np.ndarray
     y: np.ndarray
+    weight: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,14 @@ class Domains:
 
     @classmethod
     def from_arrays(
-        cls, X: Any, y: Any, X_target: Any = None, y_target: Any = None, sample_domain: Any = None
+        cls,
+        X: Any,
+        y: Any,
+        X_target: Any = None,
+        y_target: Any = None,
+        sample_domain: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
     ) -> "Domains":
         """Check arrays or data frames and code their labels.
 
@@ -84,12 +94,16 @@ class Domains:
             Target labels that training may use; -1 (unless it is a class of the source), None or NaN mark unknown ones.
         sample_domain : array-like of int (n,), optional
             The domain of every row of ``X``: different numbers ≥ 0 are different sources, negative ones are the target.
+        sample_weight : array-like (n,), optional
+            How often training draws each row of ``X`` in proportion to the others of its domain, ≥ 0.
+        class_weight : "balanced" or dict, optional
+            Factors on the weights of source rows by label; "balanced" gives all classes of a source the same mass.
 
         Raises
         ------
         ValueError
             NaN or infinite features, text, other columns in the target, an empty domain, fewer than two classes, labels
-            unseen in the source.
+            unseen in the source, negative weights, weights for classes that are not there.
         """
         columns = names_of(X)
         x = as_inputs(X, "the source" if sample_domain is None else "X")
@@ -98,6 +112,7 @@ class Domains:
         else:
             parts, rest = split_by_domain(sample_domain, len(x))
         labels = as_labels(y, len(x), "y", ignore=rest)
+        weight, weight_target = as_weights(sample_weight, len(x)), None
         if X_target is None:
             if rest is None or not len(rest):
                 raise ValueError(
@@ -106,6 +121,7 @@ class Domains:
             if y_target is not None:
                 raise ValueError("y_target belongs to X_target, and X_target is missing")
             x_target = x[rest]
+            weight_target = None if weight is None else check_mass(weight[rest], "the target")
         elif rest is not None and len(rest):
             raise ValueError(f"target rows come from two places: X_target and {len(rest)} rows with sample_domain < 0")
         else:
@@ -117,7 +133,12 @@ class Domains:
         if len(classes) < 2:
             raise ValueError(f"the source has one class, {classes[0]!r}: a classifier needs at least two")
         sources = tuple(
-            Domain(name, x if len(rows) == len(x) else x[rows], encode(labels[rows], classes, name))  # no needless copy
+            Domain(
+                name,
+                x if len(rows) == len(x) else x[rows],  # no needless copy
+                encode(labels[rows], classes, name),
+                source_weights(labels[rows], None if weight is None else weight[rows], class_weight, name),
+            )
             for name, rows in parts.items()
         )
         coded = np.full(len(x_target), UNKNOWN, dtype=np.int64)
@@ -128,7 +149,7 @@ class Domains:
             known = np.array([not is_unknown(v, classes) for v in given], dtype=bool)
             if known.any():
                 coded[known] = encode(np.array(given[known].tolist()), classes, "the target")
-        return cls(sources, Domain("target", x_target, coded), classes, columns)
+        return cls(sources, Domain("target", x_target, coded, weight_target), classes, columns)
 
 
 def names_of(x: Any) -> list[str] | None:
@@ -266,6 +287,56 @@ def as_labels(y: Any, n: int, what: str, ignore: np.ndarray | None = None) -> np
     if a.dtype.kind == "f" and not np.all(a == np.round(a)):
         raise ValueError(f"{what} is continuous (for example {a[a != np.round(a)][0]}); labels must be classes")
     return a
+
+
+def as_weights(weights: Any, n: int, what: str = "sample_weight") -> np.ndarray | None:
+    """Turn weights into float64 (n,); None stays None.
+
+    Raises
+    ------
+    ValueError
+        Not n finite numbers ≥ 0.
+    """
+    if weights is None:
+        return None
+    a = np.asarray(weights)
+    if a.shape != (n,) or a.dtype.kind not in "buif":
+        raise ValueError(f"{what} must be {n} numbers; got shape {a.shape}, type {a.dtype}")
+    bad = ~(np.isfinite(a) & (a >= 0))
+    if bad.any():
+        raise ValueError(f"{what} must be finite and 0 or more; number {int(bad.argmax())} is {a[bad.argmax()]}")
+    return a.astype(np.float64)
+
+
+def check_mass(weight: np.ndarray, what: str) -> np.ndarray:
+    """Return weights, or raise ValueError where they leave nothing of a domain."""
+    if not weight.sum() > 0:
+        raise ValueError(f"sample_weight is 0 for all {len(weight)} rows of {what}: there is nothing to train on")
+    return weight
+
+
+def source_weights(labels: np.ndarray, weight: np.ndarray | None, by_class: Any, what: str) -> np.ndarray | None:
+    """Return the weights of a source's rows, None where all are drawn alike.
+
+    Raises
+    ------
+    ValueError
+        ``by_class`` is neither None, "balanced" nor a dict of labels that are there; the weights leave nothing.
+    """
+    if by_class is None:
+        return None if weight is None else check_mass(weight, what)
+    if by_class != "balanced" and not isinstance(by_class, dict):
+        raise ValueError(f"class_weight={by_class!r} must be 'balanced' or a dict from class label to weight")
+    weight = np.ones(len(labels)) if weight is None else weight
+    present = np.unique(labels)
+    if by_class == "balanced":
+        mass = {label: weight[labels == label].sum() for label in present.tolist()}
+        by_class = {label: 1 / m if m > 0 else 0.0 for label, m in mass.items()}
+    elif unseen := [label for label in by_class if label not in present.tolist()]:
+        raise ValueError(f"class_weight names {unseen[0]!r}, and {what} has the classes {present[:10].tolist()}")
+    factors = as_weights([by_class.get(label, 1.0) for label in present.tolist()], len(present), "class_weight")
+    assert factors is not None
+    return check_mass(weight * factors[np.searchsorted(present, labels)], what)
 
 
 def encode(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:

@@ -18,12 +18,34 @@ def tensor_of(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array)
 
 
+def drawn(mass: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    """Draw n of n rows in proportion to weights, systematically: each count is the expected one, rounded up or down.
+
+    Parameters
+    ----------
+    mass : Tensor (n,) float64
+        Sums of the weights up to each row, the last one > 0.
+    start : 0-d Tensor
+        Uniform in [0, 1).
+
+    Returns
+    -------
+    Tensor (n,) int64
+        Row numbers in ascending order.
+    """
+    n = len(mass)
+    points = (torch.arange(n, dtype=mass.dtype) + start) * (mass[-1] / n)
+    below = torch.nextafter(mass[-1], torch.zeros_like(start))  # rounding may reach the end
+    return torch.searchsorted(mass, points.clamp(max=below), right=True)
+
+
 class ArrayStream:
     """Batches from rows that already lie on the device.
 
     The batch of a step depends on ``(seed, step)`` alone, so resuming at a step is asking for it. Every domain is
     walked through in its own permutations, one after the other: domains of unequal size each count their own epochs,
-    and a block larger than its domain spans several.
+    and a block larger than its domain spans several. Rows with weights come as often as these say: an epoch of n rows
+    has row i n·w_i / Σw times, rounded up or down by chance.
 
     Parameters
     ----------
@@ -54,6 +76,7 @@ class ArrayStream:
         self.seed, self.device = int(seed), torch.device(device)  # NumPy's integers overflow
         self.x = [tensor_of(d.x).to(self.device) for d in domains.all]
         self.y = [tensor_of(d.y).to(self.device) for d in domains.all]
+        self.mass = [None if d.weight is None else torch.from_numpy(d.weight).cumsum(0) for d in domains.all]
         numbers = [torch.full((size,), k, device=self.device) for k, size in enumerate(self.sizes)]
         self.domain = torch.cat(numbers)
         self.augmentation, self.strong_augmentation = augmentation, strong_augmentation
@@ -92,5 +115,7 @@ class ArrayStream:
         if k not in self._epochs or self._epochs[k][0] != epoch:
             generator = torch.Generator().manual_seed(((self.seed * 1009 + k) * 1_000_003 + epoch) % 2**63)
             order = torch.randperm(len(self.x[k]), generator=generator)
+            if (mass := self.mass[k]) is not None:
+                order = drawn(mass, torch.rand((), generator=generator, dtype=mass.dtype))[order]
             self._epochs[k] = (epoch, order.to(self.device))
         return self._epochs[k][1]

@@ -92,9 +92,7 @@ def test_fitting_it_from_nothing_is_refused_with_the_remedy(name, arrays):
 
 
 def test_methods_that_need_a_source_are_refused(source, arrays):
-    with pytest.raises(
-        ValueError, match="DANN needs source rows: use fit; without them there is: shot, dirt-t, tent, adabn"
-    ):
+    with pytest.raises(ValueError, match=r"DANN needs source rows: use fit; without .*: shot, dirt-t, tent, adabn"):
         source.adapt_to(arrays.xt, DANN())
 
 
