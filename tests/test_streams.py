@@ -113,7 +113,7 @@ def test_rows_are_drawn_as_often_as_their_weights_say(weights, start):
 
 
 def test_equal_weights_draw_every_row_once_an_epoch():
-    for start in (0.0, 0.5, 1 - 2**-53):
+    for start in (0.0, 0.5, 0.999):
         rows = drawn(torch.full((7,), 0.125, dtype=torch.float64).cumsum(0), torch.tensor(start, dtype=torch.float64))
         assert rows.tolist() == list(range(7))
 
