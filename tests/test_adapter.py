@@ -160,7 +160,7 @@ def test_a_training_that_diverges_says_where_and_what_to_lower(log_every, arrays
         ({"optimizer": "adamw"}, "unknown optimizer 'adamw'; choose one of: adam, sgd"),
         ({"lr_schedule": "triangle"}, "unknown lr_schedule 'triangle'; choose one of: constant, annealing"),
         ({"scaling": "max"}, "unknown scaling 'max'; choose one of: standard"),
-        ({"encoding": "both"}, "unknown encoding 'both'; choose one of: joint, separate"),
+        ({"encoding": "both"}, "unknown encoding 'both'; choose one of: joint, separate, per-domain"),
         ({"initialization": "zeros"}, "unknown initialization 'zeros'; choose one of: torch"),
         ({"method": "dann2"}, "unknown method 'dann2'; choose one of: .*dann.*or give an object"),
         ({"backbone": "resnet"}, "unknown backbone 'resnet'; choose one of: auto, mlp, .*or give a module"),
@@ -477,6 +477,22 @@ def test_a_method_without_an_objective_says_what_to_define(arrays):
 
     with pytest.raises(TypeError, match="Empty defines neither loss nor moves"):
         adapter(Empty()).fit(arrays.x, arrays.y, arrays.xt)
+
+
+@pytest.mark.parametrize("method", ["source-only", "dann", "vada", "mcd"])
+def test_batch_norm_per_domain_keeps_what_is_moved_and_scaled_as_a_whole(method):
+    rng = np.random.default_rng(0)
+    y = np.arange(300) % 2
+    x = rng.normal(4.0 * y[:, None] - 2, 0.7, (300, 2))
+    xt = 3 * rng.normal(4.0 * y[:, None] - 2, 0.7, (300, 2)) + 20
+    settings = {"backbone": MLP((8,), batch_norm=True), "steps": 200, "scaling": "none", "lr": 1e-2}
+    apart = DomainAdapter(method, encoding="per-domain", **settings).fit(x, y, xt)
+    assert apart.score(xt, y) > 0.97
+
+
+def test_adda_is_refused_with_batch_norm_per_domain(arrays):
+    with pytest.raises(ValueError, match="ADDA's source encoder keeps the source's statistics"):
+        DomainAdapter("adda", pretrain_steps=1, steps=1, encoding="per-domain").fit(arrays.x, arrays.y, arrays.xt)
 
 
 def test_separate_encoding_changes_the_training_of_a_network_with_batch_norm(arrays):

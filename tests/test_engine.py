@@ -249,6 +249,7 @@ SETTINGS = {
     "cosine, averaged": {"lr_schedule": "cosine", "averaging": 0.9},
     "dropout": {"backbone": MLP((8,), head_hidden=(6,), dropout=0.5)},
     "apart": {"encoding": "separate"},
+    "per domain": {"encoding": "per-domain", "backbone": MLP((8,), batch_norm=True)},
     "bfloat16": {"precision": "bf16"},
 }
 

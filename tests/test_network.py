@@ -7,7 +7,7 @@ from torch import nn
 
 from dann import Network, mlp
 from dann.domains import Batch
-from dann.network import Normalize, View, initialize
+from dann.network import ENCODINGS, Normalize, View, initialize
 
 
 def batch(n_source=6, n_target=4, shift=10.0):
@@ -25,7 +25,7 @@ def network(encoder, encoding="joint"):
 # views
 
 
-@pytest.mark.parametrize("encoding", ["joint", "separate"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
 def test_views_are_the_two_sides_of_the_batch_and_lose_no_row(encoding):
     rows = batch()
     source, target = network(mlp(2, 2), encoding).views(rows)
@@ -40,10 +40,11 @@ def test_encoding_is_of_no_effect_without_batch_norm():
     encoder, head = mlp(2, 5, 2), nn.Linear(2, 3)
     nets = [
         Network(nn.Identity(), encoder, head, dim=2, n_classes=3, n_domains=2, encoding=encoding)
-        for encoding in ("joint", "separate")
+        for encoding in ENCODINGS
     ]
-    for joint, separate in zip(*(net.views(batch()) for net in nets), strict=True):
-        torch.testing.assert_close(joint.logits, separate.logits)
+    for joint, *others in zip(*(net.views(batch()) for net in nets), strict=True):
+        for other in others:
+            torch.testing.assert_close(joint.logits, other.logits)
 
 
 def test_joint_encoding_normalises_by_the_statistics_of_both_domains():
@@ -53,8 +54,9 @@ def test_joint_encoding_normalises_by_the_statistics_of_both_domains():
     assert (target.features.mean(0) - source.features.mean(0) > 1.5).all()
 
 
-def test_separate_encoding_normalises_each_domain_by_its_own_statistics():
-    for side in network(nn.BatchNorm1d(2), "separate").views(batch()):
+@pytest.mark.parametrize("encoding", ["separate", "per-domain"])
+def test_sides_that_are_encoded_apart_are_normalised_by_their_own_statistics(encoding):
+    for side in network(nn.BatchNorm1d(2), encoding).views(batch()):
         torch.testing.assert_close(side.features.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
         torch.testing.assert_close(side.features.var(0, unbiased=False), torch.ones(2), atol=1e-3, rtol=0)
 
@@ -66,8 +68,21 @@ def test_batch_norm_of_a_joint_batch_is_updated_once_and_of_separate_sides_twice
         assert norm.num_batches_tracked == updates
 
 
+def test_per_domain_encoding_keeps_the_statistics_of_the_target_alone():
+    rows, norm = batch(), nn.BatchNorm1d(2)
+    net = network(norm, "per-domain")
+    for _ in range(200):
+        source, _ = net.views(rows)
+        source.encode(rows.x[:6] + 100)  # as VADA does
+    torch.testing.assert_close(norm.running_mean, rows.x[6:].mean(0))
+    torch.testing.assert_close(norm.running_var, rows.x[6:].var(0))
+    assert norm.momentum == 0.1
+    net.eval()
+    torch.testing.assert_close(net(rows.x[6:])[0].mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+
+
 def test_an_unknown_encoding_names_the_known_ones():
-    with pytest.raises(ValueError, match="unknown encoding 'both'; choose one of: joint, separate"):
+    with pytest.raises(ValueError, match="unknown encoding 'both'; choose one of: joint, separate, per-domain"):
         network(mlp(2, 2), "both")
 
 
@@ -220,7 +235,14 @@ def test_work_is_counted_in_multiply_adds_of_one_row():
 
 def test_logits_asked_for_without_gradients_have_them_for_who_asks_next():
     net = Network(nn.Identity(), nn.Identity(), nn.Linear(2, 3), dim=2, n_classes=3, n_domains=2)
-    view = View(torch.ones(1, 2), *[torch.zeros(1, dtype=torch.long)] * 3, torch.ones(1, 2), net.head, labelled=True)
+    view = View(
+        torch.ones(1, 2),
+        *[torch.zeros(1, dtype=torch.long)] * 3,
+        torch.ones(1, 2),
+        net.features,
+        net.head,
+        labelled=True,
+    )
     with torch.no_grad():
         assert not view.logits.requires_grad
     assert view.logits.requires_grad

@@ -76,8 +76,9 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         Approach to Unsupervised Domain Adaptation, ICLR 2018.
     scaling : {"standard", "mean", "image", "none"}
         Preprocessing, measured on the training rows of all domains and kept with the model; see `Normalize.fit`.
-    encoding : {"joint", "separate"}
-        Batch norm over source and target rows together or apart; no difference without batch norm.
+    encoding : {"joint", "separate", "per-domain"}
+        Batch norm over source and target rows together or apart; no difference without batch norm. Predictions take
+        the running statistics of both or, with "per-domain", of the target alone: source rows then score worse.
     class_weight : "balanced" or dict, optional
         Weights of the source's classes by label, as with ``sample_weight`` of `fit`; "balanced" draws all alike often.
     augmentation : {"none", "weak", "strong"} or Augmentation

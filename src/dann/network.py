@@ -8,12 +8,14 @@ from itertools import pairwise
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .domains import Batch
 from .functional import single
 
 BLOCK = 4096  # rows that are measured at once
 SCALINGS = ("standard", "mean", "image", "none")
+ENCODINGS = ("joint", "separate", "per-domain")
 INITIALIZATIONS = ("torch", "truncated-normal", "xavier", "he")
 
 
@@ -30,6 +32,7 @@ class View:
     domain: Tensor  # (n,)
     index: Tensor  # (n,) row number inside its own domain
     features: Tensor  # (n, dim)
+    encode: Callable[[Tensor], Tensor]  # normalised rows of this side (n, *input) → features (n, dim)
     head: Callable[[Tensor], Tensor]  # features → logits
     labelled: bool  # False: no label of this side is known
     variant: Tensor | None = None  # (n, *input) strong variations of x, on the target's side of methods of two views
@@ -125,9 +128,10 @@ class Network(nn.Module):
     dim, n_classes, n_domains : int
     domain_hidden : tuple of int
         Hidden widths of the domain head that the backbone's paper puts beside it.
-    encoding : {"joint", "separate"}
+    encoding : {"joint", "separate", "per-domain"}
         Whether source and target rows of a batch go through the encoder together or one side after the other. It
-        matters to batch norm alone: "joint" normalises by the statistics of both.
+        matters to batch norm alone: "joint" normalises by the statistics of both, "separate" each side by its own.
+        Predictions have one set of statistics: of both sides, or, with "per-domain", of the target alone.
     """
 
     def __init__(
@@ -143,8 +147,8 @@ class Network(nn.Module):
         encoding: str = "joint",
     ):
         super().__init__()
-        if encoding not in ("joint", "separate"):
-            raise ValueError(f"unknown encoding {encoding!r}; choose one of: joint, separate")
+        if encoding not in ENCODINGS:
+            raise ValueError(f"unknown encoding {encoding!r}; choose one of: {', '.join(ENCODINGS)}")
         self.normalize, self.encoder, self.head = normalize, encoder, head
         self.dim, self.n_classes, self.n_domains = dim, n_classes, n_domains
         self.domain_hidden, self.encoding = domain_hidden, encoding
@@ -152,27 +156,45 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (n, dim) and logits (n, classes) of stored rows (n, *input)."""
-        features = single(self.encoder(self.normalize(x)))
+        features = self.features(self.normalize(x))
         return features, single(self.head(features))
 
     def encode(self, batch: Batch, rows: slice = slice(None)) -> View:
         """Encode some rows of a batch together."""
-        return self._view(batch, rows, self.encoder(self.normalize(batch.x[rows])))
+        encode = self.encode_source if rows.start is None and self.encoding == "per-domain" else self.features
+        return self._view(batch, rows, encode(self.normalize(batch.x[rows])), encode)
 
-    def _view(self, batch: Batch, rows: slice, features: Tensor) -> View:
+    def features(self, x: Tensor) -> Tensor:
+        """Return features (n, dim) of normalised rows (n, *input)."""
+        return single(self.encoder(x))
+
+    def encode_source(self, x: Tensor) -> Tensor:
+        """Return the features of normalised source rows, and leave no trace of them in the statistics of batch norm."""
+        layers = [layer for layer in self.encoder.modules() if isinstance(layer, _BatchNorm)]
+        momenta = [layer.momentum for layer in layers]
+        try:
+            for layer in layers:
+                layer.momentum = 0.0
+            return self.features(x)
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
+
+    def _view(self, batch: Batch, rows: slice, features: Tensor, encode: Callable[[Tensor], Tensor]) -> View:
         labelled = batch.target_labelled or rows.start is None  # sources come first, and have labels
         sides = (batch.x[rows], batch.y[rows], batch.domain[rows], batch.index[rows])
         variant = batch.variant if rows.start == batch.n_source else None
-        return View(*sides, single(features), self.head, labelled, variant)
+        return View(*sides, features, encode, self.head, labelled, variant)
 
     def views(self, batch: Batch) -> tuple[View, View]:
         """Encode a batch and split it into its source and target sides."""
         source, target = slice(batch.n_source), slice(batch.n_source, None)
-        if self.encoding == "separate":
+        if self.encoding != "joint":
             return self.encode(batch, source), self.encode(batch, target)
         # one split, whose backward joins the halves; two slices would each fill and add a whole gradient
         sides = self.encoder(self.normalize(batch.x)).split((batch.n_source, len(batch.x) - batch.n_source))
-        return self._view(batch, source, sides[0]), self._view(batch, target, sides[1])
+        first, second = (single(side) for side in sides)
+        return self._view(batch, source, first, self.features), self._view(batch, target, second, self.features)
 
     def work(self, shape: tuple[int, ...]) -> int:
         """Count the multiply-adds of the forward pass of one row, ``shape`` without the batch, by a dry run."""

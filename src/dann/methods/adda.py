@@ -39,6 +39,8 @@ class ADDA(Method):
 
     def build(self, net: Network) -> dict[str, nn.Module]:
         """Return the source's encoder, frozen, and the domain head."""
+        if net.encoding == "per-domain":
+            raise ValueError("ADDA's source encoder keeps the source's statistics: take an encoding but 'per-domain'")
         return {"source": copy.deepcopy(net.encoder).requires_grad_(False), "domain": domain_head(net, self.hidden)}
 
     def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
@@ -46,7 +48,7 @@ class ADDA(Method):
         x = net.normalize(batch.x)
         with torch.no_grad():
             real = single(net.parts["source"].eval()(x[: batch.n_source]))
-        fake = single(net.encoder(x[batch.n_source :]))
+        fake = net.features(x[batch.n_source :])
         logits = logits_of_domains(net, torch.cat([real, fake.detach()]))
         yield ("domain",), {"domain": domain_loss(logits, batch.domain)}
         logits = logits_of_domains(net, fake)

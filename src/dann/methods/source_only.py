@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -13,9 +14,15 @@ from .base import Method, Move
 
 @dataclass
 class SourceOnly(Method):
-    """Train on the source alone; the target's rows are not even encoded, so batch norm never sees them."""
+    """Train on the source alone; the target's rows are not even encoded, so batch norm never sees them.
+
+    Except with ``encoding="per-domain"``, where predictions need the target's statistics: those alone are taken.
+    """
 
     def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
         """Yield one move on the source rows."""
+        if net.encoding == "per-domain":
+            with torch.no_grad():
+                net.encode(batch, slice(batch.n_source, None))
         source = net.encode(batch, slice(batch.n_source))
         yield net.players, {"label": F.cross_entropy(source.logits, source.y)}

@@ -104,7 +104,7 @@ class VADA(Method):
 
         def smooth(side: View) -> Tensor:
             return smoothness_loss(
-                lambda x: single(net.head(net.encoder(x))), net.normalize(side.x), side.logits, self.radius
+                lambda x: single(net.head(side.encode(x))), net.normalize(side.x), side.logits, self.radius
             )
 
         features = reverse_gradient(torch.cat([source.features, target.features]), self.weight)
