@@ -17,6 +17,7 @@ ROWS = [
     {"methods", "engine", "evidence"},
     {"validators", "metrics", "runs"},
     {"adapter"},
+    {"regressor"},
     {"assessment", "selection"},
     {"plots", "report", "experiments"},
     {"cli"},

@@ -115,7 +115,7 @@ def test_fingerprints_tell_data_types_shapes_and_settings_apart():
 def test_a_model_is_one_file_of_numbers_and_json(file, model):
     tensors, config = runs.load_model(file)
     assert tensors.keys() == model.network_.state_dict().keys()
-    assert config["classes"] == [0, 1]
+    assert (config["task"], config["labels"]) == ("classification", [0, 1])
     assert os.listdir(file.parent) == [file.name]
 
 
@@ -228,9 +228,15 @@ method, backbone, setting = at("adapter", "method"), at("adapter", "backbone"), 
         setting("initialization")("evil"),
         at("adapter")([]),
         at("adapter")(None),
-        at("classes")({}),
-        at("classes")([0, 1, 2]),
-        at("classes")(list(range(100_000))),
+        setting("augmentation")({"name": "evil", "params": {}}),
+        setting("augmentation")({"name": "image", "params": {"evil": 1}}),
+        setting("strong_augmentation")(7),
+        setting("class_weight")([7]),
+        at("task")("evil"),
+        at("labels")(None),
+        at("labels")({}),
+        at("labels")([0, 1, 2]),
+        at("labels")(list(range(100_000))),
         at("shape")([]),
         at("shape")([10**12]),
         at("shape")([-1]),

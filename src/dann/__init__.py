@@ -44,8 +44,9 @@ if TYPE_CHECKING:
         Sum,
         TargetOnly,
     )
-    from .metrics import classification_metrics, domain_accuracy, proxy_a_distance
+    from .metrics import classification_metrics, domain_accuracy, proxy_a_distance, regression_metrics
     from .network import Network, mlp
+    from .regressor import DomainRegressor
     from .runs import ModelFileError
 
 # Names are imported when they are first used, so that `import dann` and `dann --help` wait for neither PyTorch nor
@@ -91,8 +92,9 @@ _HOME = {
         "Sum",
         "TargetOnly",
     ),
-    "metrics": ("classification_metrics", "domain_accuracy", "proxy_a_distance"),
+    "metrics": ("classification_metrics", "domain_accuracy", "proxy_a_distance", "regression_metrics"),
     "network": ("Network", "mlp"),
+    "regressor": ("DomainRegressor",),
     "runs": ("ModelFileError",),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
@@ -128,6 +130,7 @@ __all__ = [
     "DeepJDOT",
     "DomainAdapter",
     "DomainOnly",
+    "DomainRegressor",
     "Domains",
     "EntropyMinimization",
     "FixMatch",
@@ -154,6 +157,7 @@ __all__ = [
     "domain_loss",
     "mlp",
     "proxy_a_distance",
+    "regression_metrics",
     "reverse_gradient",
     "warmup",
 ]

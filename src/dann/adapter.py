@@ -4,10 +4,11 @@ import copy
 import math
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -46,77 +47,11 @@ class TrainingDiverged(RuntimeError):
     """A loss became NaN or infinite."""
 
 
-class DomainAdapter(ClassifierMixin, BaseEstimator):
-    """Classifier for a target domain, trained on labelled source rows and unlabelled target rows.
+class Adapter(BaseEstimator, ABC):
+    """What `DomainAdapter` and `DomainRegressor` have in common; their parameters are those of `DomainAdapter`."""
 
-    Parameters
-    ----------
-    method : str or Method
-        A name from ``dann list`` such as "dann", or an object such as ``DANN(weight=0.5)``.
-    backbone : str, Backbone or nn.Module
-        "auto" takes an MLP for tables and the papers' MNIST network for images. A module of your own maps rows to flat
-        features; each `fit` trains a copy of it.
-    steps : int
-        Training steps, ≥ 1.
-    pretrain_steps : int
-        Steps of source-only training, with the same settings, from whose encoder and label head the method starts; ≥ 0.
-    batch_size : int
-        Rows of the target in a batch; the sources share as many again.
-    optimizer : {"adam", "sgd"}
-    lr : float
-        Learning rate at the start, > 0. The paper's is 0.01 with "sgd" and "annealing".
-    momentum : float
-        Of "sgd", 0.9 in the paper; with "adam" its β1.
-    weight_decay : float
-    lr_schedule : {"constant", "annealing", "cosine"}
-        Over the progress p: "annealing" is the paper's lr / (1 + 10 p)^0.75, "cosine" is lr (1 + cos πp) / 2.
-    averaging : float
-        Decay, 0 … 1, of an exponential moving average of the weights over the steps, which is the trained model: it
-        smooths the swings of the adversarial game. 0 keeps the weights of the last step; .998 in Shu et al., A DIRT-T
-        Approach to Unsupervised Domain Adaptation, ICLR 2018.
-    scaling : {"standard", "mean", "image", "none"}
-        Preprocessing, measured on the training rows of all domains and kept with the model; see `Normalize.fit`.
-    encoding : {"joint", "separate", "per-domain"}
-        Batch norm over source and target rows together or apart; no difference without batch norm. Predictions take
-        the running statistics of both or, with "per-domain", of the target alone: source rows then score worse.
-    class_weight : "balanced" or dict, optional
-        Weights of the source's classes by label, as with ``sample_weight`` of `fit`; "balanced" draws all alike often.
-    augmentation : {"none", "weak", "strong"} or Augmentation
-        Random variations of all rows in training, drawn anew in every step; see `ImageAugmentation` and
-        `TableAugmentation`.
-    strong_augmentation : {"weak", "strong"} or Augmentation
-        Second variations of the target's rows, for methods that compare two views of a row, such as FixMatch; others do
-        without.
-    initialization : {"torch", "truncated-normal", "xavier", "he"}
-        How the weights are drawn; see `initialize`. Never applied to a module of your own.
-    precision : {"auto", "fp32", "bf16"}
-        What convolutions and matrix products compute in. "auto" is bfloat16 for trainings with enough work on
-        processors with units for it, and single precision elsewhere; predictions take bfloat16 for "bf16" alone.
-        Weights and losses stay in single precision. See docs/performance.md for speed and accuracy.
-    compile : "auto" or bool
-        Repeat the recorded operations of the first step, on a GPU as one CUDA graph. Same bits, less overhead; right
-        where every step does the same operations. "auto" does so on the CPU in trainings of 500 steps or more, if
-        method and network are this package's own; give True where you know it of yours.
-    log_every : int
-        Steps between two entries of `history_`; reading a loss makes a GPU wait.
-    device : str
-        "auto" takes a CUDA device where there is one, else the CPU.
-    random_state : int or None
-        Seed of everything random; None draws one and keeps it as `seed_`. The same seed, data, settings, device and
-        number of threads give the same weights, on the CPU bit for bit. The global random state is not touched.
-
-    Attributes
-    ----------
-    classes_ : ndarray (K,)
-    n_features_in_ : int
-        Columns of a table, or channels of images.
-    network_ : Network
-    history_ : list of dict
-        "step" and the loss terms, every ``log_every`` steps and at the last.
-    seed_ : int
-    precision_ : torch.dtype
-        Of the training.
-    """
+    task: ClassVar[str]  # what the labels are, as model files have it
+    learned: ClassVar[tuple[str, ...]]  # attributes that hold what `fit` finds out about the labels
 
     def __init__(
         self,
@@ -178,18 +113,19 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         sample_weight: Any = None,
         run: str | os.PathLike[str] | None = None,
         on_step: Callable[[Step], None] | None = None,
-    ) -> "DomainAdapter":
+    ) -> Self:
         """Train on labelled source rows and unlabelled target rows.
 
         Parameters
         ----------
         X : array or data frame (n, features), or images (n, [channels,] height, width)
         y : array (n,)
-            Class labels of any kind.
+            Labels: classes of any kind, or numbers where the estimator is a regressor.
         X_target : like ``X``
         y_target : array, optional
-            Labels of target rows **that training may use**; -1 (unless it is a class), None or NaN mark unknown ones.
-            Leave it out where labels are only there to judge the result: give those to `score` or `evaluate`.
+            Labels of target rows **that training may use**; None, NaN and, unless it is a class, -1 mark unknown ones
+            (for a regressor -1 is a number). Leave it out where labels are only there to judge the result: give those
+            to `score` or `evaluate`.
         sample_domain : array of int (n,), optional
             For several sources, or target rows inside ``X`` (as cross-validation needs it): numbers ≥ 0 name sources,
             negative ones mark target rows, whose ``y`` is ignored.
@@ -204,8 +140,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        DomainAdapter
-            Itself.
+        Self
 
         Raises
         ------
@@ -215,17 +150,17 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             A loss became NaN or infinite.
         """
         self._check_settings()
-        domains = Domains.from_arrays(X, y, X_target, y_target, sample_domain, sample_weight, self.class_weight)
+        domains = self._domains(X, y, X_target, y_target, sample_domain, sample_weight)
         method = self._method()
-        method.check(domains)
         self._check_needs(method)
+        method.check(domains)
         seed = self.random_state
         if seed is None:
             folders = () if run is None else (Path(run), Path(run) / "pretraining")
             earlier = [found for f in folders if (found := runs.read_json(f / "config.json"))]
             seed = earlier[0]["seed"] if earlier else np.random.SeedSequence().generate_state(1)[0]
         self.seed_ = int(seed)
-        self.classes_, self.columns_ = domains.classes, domains.columns
+        self.columns_ = domains.columns
         self.shape_, self.dtype_ = domains.shape, str(domains.target.x.dtype)
         self.n_domains_, self.n_features_in_ = len(domains.all), domains.shape[0]
         start = None
@@ -246,7 +181,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         run: str | os.PathLike[str] | None = None,
         on_step: Callable[[Step], None] | None = None,
         **settings: Any,
-    ) -> "DomainAdapter":
+    ) -> Self:
         """Go on from this fitted model with rows of a target alone: no source is needed any more.
 
         Parameters
@@ -261,7 +196,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
 
         Returns
         -------
-        DomainAdapter
+        Self
             A new one; this one stays as it is.
 
         Raises
@@ -278,17 +213,37 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             raise ValueError(f"{type(made).__name__} needs source rows: use fit; without them there is: {free}")
         x = as_inputs(arrange(X_target, self.columns_, "the target"), "the target")
         match_inputs(x, self.shape_, np.dtype(self.dtype_), "the target")
-        for name in ("classes_", "columns_", "shape_", "dtype_", "n_domains_", "n_features_in_"):
+        for name in (*self.learned, "columns_", "shape_", "dtype_", "n_domains_", "n_features_in_"):
             setattr(later, name, getattr(self, name))
         later.seed_ = self.seed_ if later.random_state is None else int(later.random_state)
-        target = Domain("target", x, np.full(len(x), UNKNOWN, dtype=np.int64))
-        domains = Domains((), target, self.classes_, self.columns_)
-        made.check(domains)
         later._check_needs(made, fitted=True)
+        domains = later._target_alone(x)
+        made.check(domains)
         normalize = copy.deepcopy(self.network_.normalize).to("cpu")
         weights = self.network_.state_dict()
         start = {name: value.cpu() for name, value in weights.items() if not name.startswith("parts.")}
         return later._fit(domains, made, normalize, start, run, on_step)
+
+    @abstractmethod
+    def _domains(self, X: Any, y: Any, X_target: Any, y_target: Any, sample_domain: Any, sample_weight: Any) -> Domains:
+        """Check and code the data of `fit`, and keep what is learned about the labels."""
+
+    @abstractmethod
+    def _target_alone(self, x: np.ndarray) -> Domains:
+        """Return domains of target rows without labels, and without a source."""
+
+    @property
+    @abstractmethod
+    def _outputs(self) -> int:
+        """How many numbers the label head predicts."""
+
+    @abstractmethod
+    def _label_config(self) -> Any:
+        """Return what is learned about the labels as JSON values."""
+
+    @abstractmethod
+    def _restore_labels(self, config: Any) -> None:
+        """Take back what `_label_config` returned."""
 
     def _fit(
         self,
@@ -298,7 +253,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         start: Mapping[str, Tensor] | None,
         run: str | os.PathLike[str] | None,
         on_step: Callable[[Step], None] | None,
-    ) -> "DomainAdapter":
+    ) -> Self:
         device = self._device()
         with isolated_seed(self.seed_, device):
             net = self._build(normalize, method, start)
@@ -404,6 +359,9 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
 
     def _check_needs(self, method: Method, fitted: bool = False) -> None:
         name = type(method).__name__
+        if self.task == "regression" and method.needs_classes:
+            free = ", ".join(name for name, kind in METHODS.items() if not kind.needs_classes)
+            raise ValueError(f"{name} compares classes, and these labels are continuous; that takes one of: {free}")
         if method.source_free and not fitted:
             raise ValueError(f"{name} goes on from a fitted model: fit another method, then adapt_to(X_target, method)")
         if method.needs_pretraining and not self.pretrain_steps:
@@ -459,7 +417,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         backbone.check(self.shape_)
         encoder = backbone.encoder(self.shape_)
         dim = feature_width(encoder, self.shape_)
-        n_classes = len(self.classes_)
+        n_classes = self._outputs
         net = Network(
             normalize,
             encoder,
@@ -513,15 +471,6 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         """Return the encoder's features, float32 (n, dim)."""
         return self._map(X, lambda features, _: features.float())
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return class probabilities, float32 (n, K), columns in the order of `classes_`."""
-        return self._map(X, lambda _, logits: logits.float().softmax(1))
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the most probable class of every row, (n,)."""
-        best = self.predict_proba(X).argmax(1)  # first: it says where there is no model yet
-        return self.classes_[best]
-
     def predict_domain(self, X: Any) -> np.ndarray:
         """Return the domain that the domain head takes every row for, int (n,): sources 0 … S-1, target S.
 
@@ -535,23 +484,6 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             raise ValueError(f"the method {self.method!r} trains no domain head; DANN and DomainOnly do")
         net, method = self.network_, self._method()
         return self._map(X, lambda f, g: logits_of_domains(net, method.domain_input(net, f, g)).argmax(1))
-
-    def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
-        """Score predictions against labels; on target rows this is an oracle's view, which training never has.
-
-        Returns
-        -------
-        dict
-            See `classification_metrics`.
-
-        Raises
-        ------
-        ValueError
-            Labels that the source did not have.
-        """
-        probabilities = self.predict_proba(X)
-        labels = encode(as_labels(y, len(probabilities), "y"), self.classes_, "the data")
-        return classification_metrics(probabilities, labels)
 
     def config(self) -> dict[str, Any]:
         """Return the settings as JSON values: what rebuilds this estimator."""
@@ -575,8 +507,9 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         check_is_fitted(self, "network_")
         config = {
             "version": runs.version(),
+            "task": self.task,
             "adapter": self.config(),
-            "classes": self.classes_.tolist(),
+            "labels": self._label_config(),
             "columns": self.columns_,
             "shape": list(self.shape_),
             "dtype": self.dtype_,
@@ -597,8 +530,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
         augmentation: Augmentation | None = None,
         strong_augmentation: Augmentation | None = None,
         device: str = "auto",
-    ) -> "DomainAdapter":
-        """Read a model that `save` wrote.
+    ) -> Self:
+        """Read a model that `save` of such an estimator wrote.
 
         Parameters
         ----------
@@ -615,6 +548,8 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             The file is truncated, altered, from a newer version, or no model file.
         """
         tensors, config = runs.load_model(path)
+        if config.get("task") != cls.task:
+            raise runs.ModelFileError(f"{path} is a model for {config.get('task')}, and {cls.__name__} for {cls.task}")
         try:
             params = dict(config["adapter"])
             params["method"] = named(params["method"], method_of, method, "method")
@@ -625,7 +560,7 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             if isinstance(params.get("class_weight"), list):
                 params["class_weight"] = {label: float(weight) for label, weight in params["class_weight"]}
             adapter = cls(**{**params, "device": device})
-            adapter.classes_ = np.array(config["classes"])
+            adapter._restore_labels(config["labels"])
             adapter.columns_, adapter.shape_ = config["columns"], tuple(config["shape"])
             adapter.dtype_, adapter.n_domains_ = str(np.dtype(config["dtype"])), config["n_domains"]
             adapter.n_features_in_, adapter.seed_ = adapter.shape_[0], config["seed"]
@@ -646,6 +581,127 @@ class DomainAdapter(ClassifierMixin, BaseEstimator):
             net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         adapter.network_ = net.requires_grad_(True).eval()
         return adapter
+
+
+class DomainAdapter(ClassifierMixin, Adapter):
+    """Classifier for a target domain, trained on labelled source rows and unlabelled target rows.
+
+    Parameters
+    ----------
+    method : str or Method
+        A name from ``dann list`` such as "dann", or an object such as ``DANN(weight=0.5)``.
+    backbone : str, Backbone or nn.Module
+        "auto" takes an MLP for tables and the papers' MNIST network for images. A module of your own maps rows to flat
+        features; each `fit` trains a copy of it.
+    steps : int
+        Training steps, ≥ 1.
+    pretrain_steps : int
+        Steps of source-only training, with the same settings, from whose encoder and label head the method starts; ≥ 0.
+    batch_size : int
+        Rows of the target in a batch; the sources share as many again.
+    optimizer : {"adam", "sgd"}
+    lr : float
+        Learning rate at the start, > 0. The paper's is 0.01 with "sgd" and "annealing".
+    momentum : float
+        Of "sgd", 0.9 in the paper; with "adam" its β1.
+    weight_decay : float
+    lr_schedule : {"constant", "annealing", "cosine"}
+        Over the progress p: "annealing" is the paper's lr / (1 + 10 p)^0.75, "cosine" is lr (1 + cos πp) / 2.
+    averaging : float
+        Decay, 0 … 1, of an exponential moving average of the weights over the steps, which is the trained model: it
+        smooths the swings of the adversarial game. 0 keeps the weights of the last step; .998 in Shu et al., A DIRT-T
+        Approach to Unsupervised Domain Adaptation, ICLR 2018.
+    scaling : {"standard", "mean", "image", "none"}
+        Preprocessing, measured on the training rows of all domains and kept with the model; see `Normalize.fit`.
+    encoding : {"joint", "separate", "per-domain"}
+        Batch norm over source and target rows together or apart; no difference without batch norm. Predictions take
+        the running statistics of both or, with "per-domain", of the target alone: source rows then score worse.
+    class_weight : "balanced" or dict, optional
+        Weights of the source's classes by label, as with ``sample_weight`` of `fit`; "balanced" draws all alike often.
+    augmentation : {"none", "weak", "strong"} or Augmentation
+        Random variations of all rows in training, drawn anew in every step; see `ImageAugmentation` and
+        `TableAugmentation`.
+    strong_augmentation : {"weak", "strong"} or Augmentation
+        Second variations of the target's rows, for methods that compare two views of a row, such as FixMatch; others do
+        without.
+    initialization : {"torch", "truncated-normal", "xavier", "he"}
+        How the weights are drawn; see `initialize`. Never applied to a module of your own.
+    precision : {"auto", "fp32", "bf16"}
+        What convolutions and matrix products compute in. "auto" is bfloat16 for trainings with enough work on
+        processors with units for it, and single precision elsewhere; predictions take bfloat16 for "bf16" alone.
+        Weights and losses stay in single precision. See docs/performance.md for speed and accuracy.
+    compile : "auto" or bool
+        Repeat the recorded operations of the first step, on a GPU as one CUDA graph. Same bits, less overhead; right
+        where every step does the same operations. "auto" does so on the CPU in trainings of 500 steps or more, if
+        method and network are this package's own; give True where you know it of yours.
+    log_every : int
+        Steps between two entries of `history_`; reading a loss makes a GPU wait.
+    device : str
+        "auto" takes a CUDA device where there is one, else the CPU.
+    random_state : int or None
+        Seed of everything random; None draws one and keeps it as `seed_`. The same seed, data, settings, device and
+        number of threads give the same weights, on the CPU bit for bit. The global random state is not touched.
+
+    Attributes
+    ----------
+    classes_ : ndarray (K,)
+    n_features_in_ : int
+        Columns of a table, or channels of images.
+    network_ : Network
+    history_ : list of dict
+        "step" and the loss terms, every ``log_every`` steps and at the last.
+    seed_ : int
+    precision_ : torch.dtype
+        Of the training.
+    """
+
+    task = "classification"
+    learned = ("classes_",)
+
+    def _domains(self, X: Any, y: Any, X_target: Any, y_target: Any, sample_domain: Any, sample_weight: Any) -> Domains:
+        domains = Domains.from_arrays(X, y, X_target, y_target, sample_domain, sample_weight, self.class_weight)
+        self.classes_ = domains.classes
+        return domains
+
+    def _target_alone(self, x: np.ndarray) -> Domains:
+        target = Domain("target", x, np.full(len(x), UNKNOWN, dtype=np.int64))
+        return Domains((), target, self.classes_, self.columns_)
+
+    @property
+    def _outputs(self) -> int:
+        return len(self.classes_)
+
+    def _label_config(self) -> Any:
+        return self.classes_.tolist()
+
+    def _restore_labels(self, config: Any) -> None:
+        self.classes_ = np.array(config)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return class probabilities, float32 (n, K), columns in the order of `classes_`."""
+        return self._map(X, lambda _, logits: logits.float().softmax(1))
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the most probable class of every row, (n,)."""
+        best = self.predict_proba(X).argmax(1)  # first: it says where there is no model yet
+        return self.classes_[best]
+
+    def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
+        """Score predictions against labels; on target rows this is an oracle's view, which training never has.
+
+        Returns
+        -------
+        dict
+            See `classification_metrics`.
+
+        Raises
+        ------
+        ValueError
+            Labels that the source did not have.
+        """
+        probabilities = self.predict_proba(X)
+        labels = encode(as_labels(y, len(probabilities), "y"), self.classes_, "the data")
+        return classification_metrics(probabilities, labels)
 
 
 def named(value: Any, make: Callable[[str], Any], given: Any, what: str) -> Any:

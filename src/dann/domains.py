@@ -14,7 +14,7 @@ class Batch(NamedTuple):
     """One training batch: blocks of rows, the sources' first and the target's last."""
 
     x: Tensor  # (n, *input), as stored: uint8 images are not yet floats
-    y: Tensor  # (n,) int64 class codes, -1 = unknown
+    y: Tensor  # (n,) int64 class codes, -1 = unknown, or float32 continuous labels, NaN = unknown
     domain: Tensor  # (n,) int64, 0 … S-1 = sources, S = target
     index: Tensor  # type: ignore[assignment]  # (n,) int64 row number inside its own domain
     n_source: int  # rows [:n_source] are source
@@ -30,8 +30,8 @@ class Domain:
     ----------
     name : str
     x : ndarray (n, *input), float32 or uint8
-    y : ndarray (n,) int64
-        Class codes 0 … K-1, -1 = unknown.
+    y : ndarray (n,)
+        int64 class codes 0 … K-1, -1 = unknown, or continuous labels, NaN = unknown.
     weight : ndarray (n,) float64, optional
         ≥ 0, in proportion to which training draws the rows; None draws all alike.
     """
@@ -40,6 +40,11 @@ class Domain:
     x: np.ndarray
     y: np.ndarray
     weight: np.ndarray | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether some label is known."""
+        return bool((~np.isnan(self.y) if self.y.dtype.kind == "f" else self.y >= 0).any())
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Domains:
     sources : tuple of Domain
     target : Domain
     classes : ndarray (K,)
-        The users' labels; code k stands for ``classes[k]``.
+        The users' labels; code k stands for ``classes[k]``. Empty where labels are continuous.
     columns : list of str or None
         Names of the features, where the users' data had them.
     """
@@ -81,6 +86,7 @@ class Domains:
         sample_domain: Any = None,
         sample_weight: Any = None,
         class_weight: Any = None,
+        continuous: bool = False,
     ) -> "Domains":
         """Check arrays or data frames and code their labels.
 
@@ -99,6 +105,9 @@ class Domains:
         class_weight : "balanced" or dict, optional
             Factors on the weights of source rows by label; "balanced" gives all classes of a source the same mass.
 
+        continuous : bool
+            Labels are numbers and not classes.
+
         Raises
         ------
         ValueError
@@ -111,7 +120,7 @@ class Domains:
             parts, rest = {"source": np.arange(len(x))}, None
         else:
             parts, rest = split_by_domain(sample_domain, len(x))
-        labels = as_labels(y, len(x), "y", ignore=rest)
+        labels = as_numbers(y, len(x), "y", ignore=rest) if continuous else as_labels(y, len(x), "y", ignore=rest)
         weight, weight_target = as_weights(sample_weight, len(x)), None
         if X_target is None:
             if rest is None or not len(rest):
@@ -131,24 +140,19 @@ class Domains:
         in_source = np.concatenate(list(parts.values()))
         classes = np.unique(labels[in_source])
         if len(classes) < 2:
-            raise ValueError(f"the source has one class, {classes[0]!r}: a classifier needs at least two")
+            raise ValueError(f"the source has one class, {classes[0]!r}: a model needs at least two")
+        if continuous:
+            classes = classes[:0]
         sources = tuple(
             Domain(
                 name,
                 x if len(rows) == len(x) else x[rows],  # no needless copy
-                encode(labels[rows], classes, name),
+                labels[rows] if continuous else encode(labels[rows], classes, name),
                 source_weights(labels[rows], None if weight is None else weight[rows], class_weight, name),
             )
             for name, rows in parts.items()
         )
-        coded = np.full(len(x_target), UNKNOWN, dtype=np.int64)
-        if y_target is not None:
-            given = np.asarray(y_target, dtype=object).ravel()
-            if len(given) != len(x_target):
-                raise ValueError(f"y_target has {len(given)} labels for {len(x_target)} target rows")
-            known = np.array([not is_unknown(v, classes) for v in given], dtype=bool)
-            if known.any():
-                coded[known] = encode(np.array(given[known].tolist()), classes, "the target")
+        coded = target_labels(y_target, len(x_target), None if continuous else classes)
         return cls(sources, Domain("target", x_target, coded, weight_target), classes, columns)
 
 
@@ -285,8 +289,62 @@ def as_labels(y: Any, n: int, what: str, ignore: np.ndarray | None = None) -> np
     if missing.any():
         raise ValueError(f"{what} has {int(missing.sum())} missing labels, the first in row {int(missing.argmax())}")
     if a.dtype.kind == "f" and not np.all(a == np.round(a)):
-        raise ValueError(f"{what} is continuous (for example {a[a != np.round(a)][0]}); labels must be classes")
+        example = a[a != np.round(a)][0]
+        raise ValueError(f"{what} is continuous (for example {example}); labels must be classes; see DomainRegressor")
     return a
+
+
+def as_numbers(y: Any, n: int, what: str, ignore: np.ndarray | None = None) -> np.ndarray:
+    """Turn continuous labels into float64 (n,).
+
+    Parameters
+    ----------
+    ignore : ndarray of int, optional
+        Rows whose labels do not count.
+
+    Raises
+    ------
+    ValueError
+        Not one finite number a row.
+    """
+    a = np.asarray(y)
+    if a.ndim == 2 and a.shape[1] == 1:
+        a = a[:, 0]
+    if a.shape != (n,):
+        raise ValueError(f"{what} has shape {a.shape}; expected one label for each of the {n} rows")
+    try:
+        a = a.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} holds labels of type {a.dtype}, for example {a[0]!r}; expected numbers") from None
+    counts = np.ones(n, dtype=bool)
+    counts[ignore if ignore is not None else []] = False
+    if bad := np.flatnonzero(counts & ~np.isfinite(a)).tolist():
+        raise ValueError(f"{what} has {len(bad)} labels that are missing or infinite, the first in row {bad[0]}")
+    return a
+
+
+def target_labels(y: Any, n: int, classes: np.ndarray | None) -> np.ndarray:
+    """Code the labels of n target rows, most of them unknown: as numbers where ``classes`` is None.
+
+    Raises
+    ------
+    ValueError
+        Another number of labels than rows; labels that the source does not have.
+    """
+    coded = np.full(n, np.nan) if classes is None else np.full(n, UNKNOWN, dtype=np.int64)
+    if y is None:
+        return coded
+    given = np.asarray(y, dtype=object).ravel()
+    if len(given) != n:
+        raise ValueError(f"y_target has {len(given)} labels for {n} target rows")
+    known = np.array([not (is_missing(v) if classes is None else is_unknown(v, classes)) for v in given], dtype=bool)
+    if known.any():
+        values = np.array(given[known].tolist())
+        if classes is None:
+            coded[known] = as_numbers(values, len(values), "y_target")
+        else:
+            coded[known] = encode(values, classes, "the target")
+    return coded
 
 
 def as_weights(weights: Any, n: int, what: str = "sample_weight") -> np.ndarray | None:

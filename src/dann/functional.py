@@ -111,6 +111,26 @@ def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Ten
     return total / (labels >= 0).sum().clamp(min=1)
 
 
+def label_loss(outputs: Tensor, labels: Tensor, complete: bool = False) -> Tensor:
+    """Mean loss over the rows whose label is known: cross entropy of classes, squared error of continuous labels.
+
+    Parameters
+    ----------
+    outputs : Tensor (n, classes) or (n, 1)
+        Logits, or predictions of continuous labels.
+    labels : Tensor (n,)
+        int64 classes, -1 = unknown, or floating point numbers, NaN = unknown.
+    complete : bool
+        No label is unknown, which saves looking.
+    """
+    if not labels.is_floating_point():
+        return F.cross_entropy(outputs, labels) if complete else cross_entropy(outputs, labels)
+    if complete:
+        return F.mse_loss(outputs[:, 0], labels)
+    known = ~labels.isnan()
+    return (torch.where(known, outputs[:, 0] - labels, 0.0).square()).sum() / known.sum().clamp(min=1)
+
+
 def entropy(logits: Tensor) -> Tensor:
     """Shannon entropy in nats of every row's class probabilities, (n, classes) → (n,)."""
     logs = logits.log_softmax(1)

@@ -36,6 +36,29 @@ def classification_metrics(probabilities: np.ndarray, y: np.ndarray) -> dict[str
     }
 
 
+def regression_metrics(predicted: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+    """Score predicted numbers against labels.
+
+    Parameters
+    ----------
+    predicted, y : ndarray (n,)
+
+    Returns
+    -------
+    dict
+        "mae" and "rmse" (mean absolute and root mean square error, in the labels' units), "r2" (coefficient of
+        determination, at most 1; 0 is the mean's, NaN for one row), "n" (rows).
+    """
+    from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+    return {
+        "mae": float(mean_absolute_error(y, predicted)),
+        "rmse": float(root_mean_squared_error(y, predicted)),
+        "r2": float(r2_score(y, predicted)) if len(y) > 1 else float("nan"),
+        "n": len(y),
+    }
+
+
 def domain_accuracy(predicted: np.ndarray, domain: np.ndarray) -> float:
     """Accuracy of domain predictions, the mean over the domains, so that unequal sizes count the same.
 

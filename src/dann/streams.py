@@ -80,7 +80,7 @@ class ArrayStream:
         numbers = [torch.full((size,), k, device=self.device) for k, size in enumerate(self.sizes)]
         self.domain = torch.cat(numbers)
         self.augmentation, self.strong_augmentation = augmentation, strong_augmentation
-        self.labelled = bool((domains.target.y >= 0).any())
+        self.labelled = domains.target.labelled
         self._epochs: dict[int, tuple[int, torch.Tensor]] = {}  # last permutation of each domain: a memo, not a state
 
     def at(self, step: int) -> Batch:

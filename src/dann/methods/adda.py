@@ -35,6 +35,7 @@ class ADDA(Method):
     """
 
     needs_pretraining = True
+    needs_classes = False
     hidden: tuple[int, ...] | None = None
 
     def build(self, net: Network) -> dict[str, nn.Module]:

@@ -34,6 +34,7 @@ class AFN(Method):
     Xu et al., Larger Norm More Transferable, ICCV 2019, equations 4 and 6 (https://arxiv.org/abs/1811.07456).
     """
 
+    needs_classes = False
     weight: float = 0.05
     variant: str = "stepwise"
     step: float = 1.0

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch.nn.functional as F
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from ..domains import Batch, Domains
-from ..functional import cross_entropy
+from ..functional import label_loss
 from ..network import Network, View
 
 Terms = dict[str, Tensor]
@@ -26,6 +25,7 @@ class Method(BaseEstimator):
     uses_target_labels: ClassVar[bool] = False  # a method that does is an oracle
     rows_needed: ClassVar[int] = 1  # on each side of a batch
     needs_pretraining: ClassVar[bool] = False  # on the source, before `build`
+    needs_classes: ClassVar[bool] = True  # its formula is for class probabilities, not for continuous labels
     own_label: ClassVar[bool] = False  # its label loss is not that of `label_loss`
     reads_values: ClassVar[bool] = False  # of tensors, so that its steps cannot be recorded
     two_views: ClassVar[bool] = False  # compares rows of the target with strong variations of them
@@ -65,6 +65,6 @@ class Method(BaseEstimator):
 
     @staticmethod
     def label_loss(source: View, target: View) -> Tensor:
-        """Mean cross entropy on the source labels plus that on the target labels that the user marked as known."""
-        loss = F.cross_entropy(source.logits, source.y)  # sources have all their labels
-        return loss + cross_entropy(target.logits, target.y) if target.labelled else loss
+        """Mean loss on the source labels plus that on the target labels that the user marked as known."""
+        loss = label_loss(source.logits, source.y, complete=True)
+        return loss + label_loss(target.logits, target.y) if target.labelled else loss

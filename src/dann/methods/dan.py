@@ -36,6 +36,7 @@ class DAN(Method):
     and one layer is compared, the features.
     """
 
+    needs_classes = False
     rows_needed = 4
     weight: float = 1.0
     scales: tuple[float, ...] = (0.125, 0.25, 0.5, 1.0, 2.0)

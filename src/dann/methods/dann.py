@@ -58,6 +58,7 @@ class DANN(Method):
     domain each.
     """
 
+    needs_classes = False
     weight: float = 1.0
     hidden: tuple[int, ...] | None = None
     lr_multiplier: float = 1.0

@@ -27,6 +27,7 @@ class DeepCORAL(Method):
     (https://arxiv.org/abs/1607.01719). Differs in the layer: the features, where the paper takes the logits.
     """
 
+    needs_classes = False
     rows_needed = 2
     weight: float = 1.0
 

@@ -25,6 +25,7 @@ class DomainOnly(Method):
         Hidden widths of the domain head; None takes those of the backbone's paper, () is a linear head.
     """
 
+    needs_classes = False
     hidden: tuple[int, ...] | None = None
 
     def build(self, net: Network) -> dict[str, nn.Module]:

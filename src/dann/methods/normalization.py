@@ -39,6 +39,7 @@ class AdaBN(Method):
     """
 
     source_free = True
+    needs_classes = False
     reads_values = True  # batch norm counts its batches when it averages over all of them
 
     def build(self, net: Network) -> dict[str, nn.Module]:

@@ -51,6 +51,7 @@ class SlicedWasserstein(Method):
     domains in Gabourie et al., 2019 (https://arxiv.org/abs/1911.03532), whose class conditioning is left out.
     """
 
+    needs_classes = False
     rows_needed = 2
     weight: float = 1.0
     directions: int = 64

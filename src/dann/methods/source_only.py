@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..domains import Batch
+from ..functional import label_loss
 from ..network import Network
 from .base import Method, Move
 
@@ -19,10 +19,12 @@ class SourceOnly(Method):
     Except with ``encoding="per-domain"``, where predictions need the target's statistics: those alone are taken.
     """
 
+    needs_classes = False
+
     def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
         """Yield one move on the source rows."""
         if net.encoding == "per-domain":
             with torch.no_grad():
                 net.encode(batch, slice(batch.n_source, None))
         source = net.encode(batch, slice(batch.n_source))
-        yield net.players, {"label": F.cross_entropy(source.logits, source.y)}
+        yield net.players, {"label": label_loss(source.logits, source.y, complete=True)}

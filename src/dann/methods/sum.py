@@ -69,6 +69,11 @@ class Sum(Method):
         return any(method.needs_pretraining for method in self.methods.values())
 
     @property
+    def needs_classes(self) -> bool:  # type: ignore[override]
+        """Whether one of the methods does."""
+        return any(method.needs_classes for method in self.methods.values())
+
+    @property
     def reads_values(self) -> bool:  # type: ignore[override]
         """Whether one of the methods does."""
         return any(method.reads_values for method in self.methods.values())

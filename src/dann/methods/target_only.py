@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ..domains import Batch, Domains
-from ..functional import cross_entropy
+from ..functional import label_loss
 from ..network import Network
 from .base import Method, Move
 
@@ -16,14 +16,15 @@ from .base import Method, Move
 class TargetOnly(Method):
     """Train on target labels alone, to learn what the network could do with them. An oracle, not a method to use."""
 
+    needs_classes = False
     uses_target_labels: ClassVar[bool] = True
 
     def check(self, domains: Domains) -> None:
         """Refuse to train without target labels."""
-        if not (domains.target.y >= 0).any():
+        if not domains.target.labelled:
             raise ValueError("TargetOnly trains on target labels, and none are known: give y_target")
 
     def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
         """Yield one move on the target rows."""
         target = net.encode(batch, slice(batch.n_source, None))
-        yield net.players, {"label": cross_entropy(target.logits, target.y)}
+        yield net.players, {"label": label_loss(target.logits, target.y)}

@@ -45,6 +45,7 @@ class WDGRL(Method):
     algorithm 1 (https://arxiv.org/abs/1707.01217).
     """
 
+    needs_classes = False
     weight: float = 1.0
     critic_steps: int = 5
     penalty: float = 10.0

@@ -1,0 +1,71 @@
+"""The scikit-learn face for continuous labels."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import RegressorMixin
+
+from .adapter import Adapter
+from .domains import Domain, Domains, as_numbers
+from .metrics import regression_metrics
+
+
+class DomainRegressor(RegressorMixin, Adapter):
+    """Regressor for a target domain, trained on labelled source rows and unlabelled target rows.
+
+    As `DomainAdapter`, with a squared error for the labels, in units of their standard deviation on the source, in
+    place of the cross entropy. Methods whose formula compares class probabilities are refused.
+
+    Parameters
+    ----------
+    method, ... : see `DomainAdapter`
+        ``class_weight`` must stay None.
+
+    Attributes
+    ----------
+    center_, spread_ : float
+        Mean and standard deviation of the source's labels.
+    """
+
+    task = "regression"
+    learned = ("center_", "spread_")
+
+    def _domains(self, X: Any, y: Any, X_target: Any, y_target: Any, sample_domain: Any, sample_weight: Any) -> Domains:
+        if self.class_weight is not None:
+            raise ValueError(f"class_weight={self.class_weight!r}: continuous labels have no classes")
+        domains = Domains.from_arrays(X, y, X_target, y_target, sample_domain, sample_weight, continuous=True)
+        labels = np.concatenate([d.y for d in domains.sources]).astype(np.float64)
+        self.center_, self.spread_ = float(labels.mean()), float(labels.std())
+        scaled = [replace(d, y=((d.y - self.center_) / self.spread_).astype(np.float32)) for d in domains.all]
+        return replace(domains, sources=tuple(scaled[:-1]), target=scaled[-1])
+
+    def _target_alone(self, x: np.ndarray) -> Domains:
+        target = Domain("target", x, np.full(len(x), np.nan, dtype=np.float32))
+        return Domains((), target, np.empty(0), self.columns_)
+
+    @property
+    def _outputs(self) -> int:
+        return 1
+
+    def _label_config(self) -> Any:
+        return {"center": self.center_, "spread": self.spread_}
+
+    def _restore_labels(self, config: Any) -> None:
+        self.center_, self.spread_ = float(config["center"]), float(config["spread"])
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the predicted label of every row, float64 (n,)."""
+        outputs = self._map(X, lambda _, outputs: outputs[:, 0].float())
+        return outputs.astype(np.float64) * self.spread_ + self.center_
+
+    def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
+        """Score predictions against labels; on target rows this is an oracle's view, which training never has.
+
+        Returns
+        -------
+        dict
+            See `regression_metrics`.
+        """
+        predicted = self.predict(X)
+        return regression_metrics(predicted, as_numbers(y, len(predicted), "y"))
