@@ -16,7 +16,8 @@ from turns import report
 
 from dann.datasets import mnist_m
 from dann.experiments import EXPERIMENTS
-from dann.experiments.mnist_m import ADVERSARY, PRESETS, adapter, draw
+from dann.experiments.mnist_m import draw
+from dann.experiments.recipes import RECIPES
 from dann.experiments.study import Study
 from dann.metrics import proxy_a_distance
 
@@ -39,12 +40,12 @@ def main():
     timed("build the data", lambda: mnist_m(seed=0, binarise=False))
     module.cached = stored
     task = timed("load the data", lambda: mnist_m(seed=0, binarise=False))
-    preset = {**PRESETS["paper"], "steps": args.steps}
-    models = {"dann": adapter(ADVERSARY, preset), "source-only": adapter("source-only", preset)}
+    paper = RECIPES["paper"]
+    models = {"dann": paper.adapter(steps=args.steps), "source-only": paper.adapter("source-only", steps=args.steps)}
     for name, model in models.items():
         timed(f"{args.steps} steps of {name}", lambda m=model: m.fit(task.source.x, task.source.y, task.target.x))
-    training = rows[-2]["s"] / args.steps * PRESETS["paper"]["steps"]
-    rows.append({"part": f"so {PRESETS['paper']['steps']} steps of dann", "s": round(training, 1)})
+    training = rows[-2]["s"] / args.steps * paper.settings["steps"]
+    rows.append({"part": f"so {paper.settings['steps']} steps of dann", "s": round(training, 1)})
     model = models["dann"]
     timed("evaluate all test rows", lambda: [model.evaluate(t.x, t.y) for t in (task.source_test, task.target_test)])
     sides = [model.transform(t.x[:2000]) for t in (task.source_test, task.target_test)]

@@ -23,7 +23,7 @@ from gate import HALF, TOTAL, images
 
 from dann.domains import Domains
 from dann.engine import train
-from dann.experiments.mnist_m import ADVERSARY, PRESETS, adapter
+from dann.experiments.recipes import RECIPES
 from dann.functional import annealing
 from dann.machine import tuned
 from dann.network import Normalize
@@ -35,13 +35,13 @@ SIDE = 1024  # of the matrices
 def training(precision):
     """Yield after every step."""
     (x, y), (x_target, _) = images(0), images(1)
-    estimator = adapter(ADVERSARY, {**PRESETS["paper"], "averaging": 0.0})
+    estimator = RECIPES["paper"].adapter(averaging=0.0)
     domains = Domains.from_arrays(x, y, x_target)
     estimator.classes_, estimator.shape_, estimator.n_domains_ = domains.classes, domains.shape, 2
-    net = estimator._build(Normalize.fit([d.x for d in domains.all], "mean"), ADVERSARY)
+    net = estimator._build(Normalize.fit([d.x for d in domains.all], "mean"), estimator.method)
     net.to(memory_format=torch.channels_last)
-    stream, optimizer = ArrayStream(domains, HALF, seed=0), estimator._optimizer(net, ADVERSARY)
-    return train(net, ADVERSARY, stream, optimizer, TOTAL, schedule=annealing, precision=precision)
+    stream, optimizer = ArrayStream(domains, HALF, seed=0), estimator._optimizer(net, estimator.method)
+    return train(net, estimator.method, stream, optimizer, TOTAL, schedule=annealing, precision=precision)
 
 
 def product(precision):

@@ -16,7 +16,7 @@ from turns import report
 from dann import DomainAdapter
 from dann.datasets import mnist_m
 from dann.engine import WeightAverage
-from dann.experiments.mnist_m import ADVERSARY, PRESETS, adapter
+from dann.experiments.recipes import RECIPES
 
 
 class Reached(Exception):
@@ -25,15 +25,15 @@ class Reached(Exception):
 
 def run(task, seed, accuracy, every):
     """Train until the oracle is satisfied, or to the end; return a row."""
-    preset = PRESETS["paper"]
-    estimator = adapter(ADVERSARY, preset).set_params(random_state=seed, averaging=0.0)
-    row, spent, averages = {"seed": seed, "steps": preset["steps"]}, 0.0, []
+    paper = RECIPES["paper"]
+    estimator = paper.adapter(random_state=seed, averaging=0.0)
+    row, spent, averages = {"seed": seed, "steps": paper.settings["steps"]}, 0.0, []
     start = time.perf_counter()
 
     def on_step(step):
         nonlocal spent
         if not averages:
-            averages.append(WeightAverage(estimator.network_, preset["averaging"]))
+            averages.append(WeightAverage(estimator.network_, paper.settings["averaging"]))
         averages[0].update(step.number + 1)
         if (step.number + 1) % every:
             return

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent / "loops"))
 from gate import images
 from network import parts
 
-from dann.experiments.mnist_m import ADVERSARY, PRESETS, adapter
+from dann.experiments.recipes import RECIPES
 
 
 def plain(x, device, channels_last, rows_at_once):
@@ -42,7 +42,8 @@ def main():
     torch.set_num_threads(args.threads)
     x, y = images(0)
     estimator, half = (
-        adapter(ADVERSARY, {**PRESETS["paper"], "steps": 1})
+        RECIPES["paper"]
+        .adapter(steps=1)
         .set_params(precision=precision, device=args.device)
         .fit(x[:200], y[:200], x[200:400])
         for precision in ("fp32", "bf16")

@@ -371,10 +371,10 @@ def test_losses_that_explode_are_a_failure_of_the_training_with_code_1(files, ad
         (["reproduce", "blobs", "--seeds", "many"], "many"),
         (["reproduce", "blobs", "--steps", "0"], "--steps 0 must be at least 1"),
         (["reproduce", "blobs", "--steps", "-4"], "--steps -4 must be at least 1"),
-        (["reproduce", "blobs", "--preset", "classic"], ["blobs has no option 'preset'", "steps"]),
+        (["reproduce", "blobs", "--recipe", "classic"], ["blobs has no option 'recipe'", "steps"]),
         (["reproduce", "moons", "--fast"], ["moons has no option 'fast'", "steps"]),
         (["reproduce", "moons", "books", "dvd"], "moons has no option 'domains'"),
-        (["reproduce", "mnist-m", "--preset", "modern"], ["unknown preset 'modern'", "paper, classic"]),
+        (["reproduce", "mnist-m", "--recipe", "modern"], ["unknown recipe 'modern'", "paper, classic, strong"]),
         (["reproduce", "amazon-reviews", "books"], "takes a source and a target"),
         (["reproduce", "amazon-reviews", "books", "toys"], ["'toys'", "kitchen"]),
         (["demo", "--seeds", "0"], "give at least one seed"),
@@ -389,7 +389,7 @@ def test_a_command_that_makes_no_sense_is_explained(words, because, files, refus
 def test_a_mistyped_command_costs_no_earlier_results(dann_, refused, undrawn):
     assert dann_("reproduce", "moons", "--seeds", "1", "--steps", "2", "--out", "kept")[0] == 0
     kept = tree("kept")
-    refused("reproduce", "mnist-m", "--preset", "modern", "--out", "kept", because="unknown preset")
+    refused("reproduce", "mnist-m", "--recipe", "modern", "--out", "kept", because="unknown recipe")
     assert any(name.endswith(".safetensors") for name in kept)
     assert tree("kept") == kept
 

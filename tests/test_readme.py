@@ -102,12 +102,12 @@ def test_every_experiment_is_shown():
     assert set(EXPERIMENTS) <= shown
 
 
-@pytest.mark.parametrize("options", re.findall(r"#.*--preset (\w+), --steps (\d+)", README))
+@pytest.mark.parametrize("options", re.findall(r"#.*--recipe (\w+), --steps (\d+)", README))
 def test_options_in_comments_exist(options, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     seen = []
-    monkeypatch.setattr(Study, "run", lambda study: seen.append((study.options["preset"], study.options["steps"])))
-    assert main(["reproduce", "mnist-m", "--preset", options[0], "--steps", options[1]]) == 0
+    monkeypatch.setattr(Study, "run", lambda study: seen.append((study.options["recipe"], study.options["steps"])))
+    assert main(["reproduce", "mnist-m", "--recipe", options[0], "--steps", options[1]]) == 0
     assert seen == [(options[0], int(options[1]))]
 
 

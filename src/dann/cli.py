@@ -56,7 +56,7 @@ def reproduce(
     seeds: Seeds = None,
     seed: FirstSeed = 0,
     steps: Annotated[int | None, Parameter(help="Training steps, instead of the experiment's own.")] = None,
-    preset: Annotated[str | None, Parameter(help="Of mnist-m: paper or classic.")] = None,
+    recipe: Annotated[str | None, Parameter(help="Of mnist-m: paper, classic or strong.")] = None,
     fast: Annotated[bool, Parameter(negative="", help="Of amazon-reviews: fixed hyper-parameters.")] = False,
     json: Json = None,
     out: Out = None,
@@ -64,7 +64,7 @@ def reproduce(
     precision: Precision = None,
 ) -> None:
     """Run an experiment and print its figures beside the published ones. `dann list` shows the names."""
-    given = {"domains": list(domains), "steps": steps, "preset": preset, "fast": fast}
+    given = {"domains": list(domains), "steps": steps, "recipe": recipe, "fast": fast}
     if steps is not None and steps < 1:
         raise ValueError(f"--steps {steps} must be at least 1")
     _reproduce(name, {k: v for k, v in given.items() if v}, seeds, seed, json, out, device, precision)

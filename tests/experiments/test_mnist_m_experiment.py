@@ -5,6 +5,7 @@ from PIL import Image
 import dann.experiments.mnist_m as experiment
 from dann.datasets import Labelled, Task
 from dann.experiments import EXPERIMENTS, Study
+from dann.experiments.recipes import RECIPES
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,7 @@ def test_the_three_methods_leave_rows_and_figures(tmp_path):
             assert image.width > 200
 
 
-def test_the_papers_preset_is_that_of_section_5_2_2(trained, binarised, tmp_path):
+def test_the_papers_recipe_is_that_of_section_5_2_2(trained, binarised, tmp_path):
     study(tmp_path).run()
     assert binarised == [False]
     assert list(trained) == ["source-only", "dann", "target-only"]
@@ -80,8 +81,8 @@ def test_the_papers_preset_is_that_of_section_5_2_2(trained, binarised, tmp_path
     assert not trained["dann"].backbone.same_padding
 
 
-def test_the_classic_preset_is_that_of_the_notebooks(trained, binarised, tmp_path):
-    study(tmp_path, preset="classic").run()
+def test_the_classic_recipe_is_that_of_the_notebooks(trained, binarised, tmp_path):
+    study(tmp_path, recipe="classic").run()
     assert binarised == [True]
     adapter = trained["dann"]
     assert (adapter.batch_size, adapter.steps, adapter.initialization) == (32, 8_600, "truncated-normal")
@@ -89,17 +90,39 @@ def test_the_classic_preset_is_that_of_the_notebooks(trained, binarised, tmp_pat
     assert adapter.backbone.same_padding
 
 
-def test_steps_replace_those_of_the_preset(trained, tmp_path):
-    study(tmp_path, preset="classic", steps=7).run()
+def test_steps_replace_those_of_the_recipe(trained, tmp_path):
+    study(tmp_path, recipe="classic", steps=7).run()
     assert {adapter.steps for adapter in trained.values()} == {7}
 
 
-def test_an_unknown_preset_is_told_the_known_ones(tmp_path):
-    with pytest.raises(ValueError, match="unknown preset 'modern'; choose one of: paper, classic"):
-        study(tmp_path, preset="modern").run()
+def test_an_unknown_recipe_is_told_the_known_ones(tmp_path):
+    with pytest.raises(ValueError, match="unknown recipe 'modern'; choose one of: paper, classic, strong"):
+        study(tmp_path, recipe="modern").run()
 
 
 def test_published_figures_are_those_of_the_paper():
     paper = {p["method"]: p["accuracy"] for p in experiment.PUBLISHED if p["source"] == experiment.PAPER}
     assert paper == {"source-only": 0.5225, "dann": 0.7666, "target-only": 0.9596}
     assert all(p["domain"] == "target" for p in experiment.PUBLISHED)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_all_methods_of_a_recipe_get_the_same_settings(name, trained, tmp_path):
+    study(tmp_path, recipe=name).run()
+    assert list(trained) == ["source-only", "dann", "target-only"]
+    settings = [
+        {k: str(v) for k, v in adapter.get_params(deep=False).items() if k != "method"} for adapter in trained.values()
+    ]
+    assert settings[0] == settings[1] == settings[2]
+    assert trained["dann"].method == RECIPES[name].adversary
+
+
+def test_the_strong_recipe_differs_from_the_papers_in_few_things():
+    paper, strong = (RECIPES[name].adapter().get_params(deep=False) for name in ("paper", "strong"))
+    changed = {key for key in paper if str(paper[key]) != str(strong[key])}
+    assert changed == {"method", "steps", "augmentation"}
+
+
+def test_a_recipe_takes_other_methods_and_changes():
+    adapter = RECIPES["paper"].adapter("cdan", steps=3)
+    assert (adapter.method, adapter.steps, adapter.lr) == ("cdan", 3, 0.01)

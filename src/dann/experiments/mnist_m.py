@@ -6,9 +6,8 @@ import numpy as np
 
 from .. import plots
 from ..adapter import DomainAdapter
-from ..backbones import MNISTNet
 from ..datasets import Labelled, Task, mnist_m
-from ..methods import DANN
+from .recipes import recipe_of
 from .study import Experiment, Study
 
 PAPER, NOTEBOOK = "Ganin et al. 2016, table 2", "classic notebook"
@@ -20,65 +19,20 @@ PUBLISHED: tuple[dict[str, Any], ...] = tuple(
     )
     for method, accuracy in figures.items()
 )
-PRESETS: dict[str, dict[str, Any]] = {
-    # what the paper does not tell (initialisation, padding, weight decay) was found by trial: docs/experiments.md
-    "paper": {
-        "batch_size": 64,
-        "steps": 20_000,
-        "initialization": "he",
-        "same_padding": False,
-        "weight_decay": 1e-3,
-        "averaging": 0.998,
-        "binarise": False,  # |digit - patch| of the digits as they are; the usual generators binarise them
-    },
-    "classic": {
-        "batch_size": 32,
-        "steps": 8_600,
-        "initialization": "truncated-normal",
-        "same_padding": True,
-        "weight_decay": 0.0,
-        "averaging": 0.0,
-        "binarise": True,
-    },
-}
-# One mean of the domain loss over both halves of the batch, half of the paper's sum, as the re-implementations with
-# known figures have it. docs/experiments.md compares.
-ADVERSARY = DANN(weight=0.5, lr_multiplier=0.5)
 SHOWN = 500  # test images a domain in the embedding
-
-
-def adapter(method: Any, preset: dict[str, Any]) -> DomainAdapter:
-    """Return the paper's network, optimiser and schedules (section 5.2.2)."""
-    return DomainAdapter(
-        method,
-        MNISTNet(same_padding=preset["same_padding"]),
-        steps=preset["steps"],
-        batch_size=preset["batch_size"],
-        optimizer="sgd",
-        lr=0.01,
-        momentum=0.9,
-        lr_schedule="annealing",
-        scaling="mean",
-        initialization=preset["initialization"],
-        weight_decay=preset["weight_decay"],
-        averaging=preset["averaging"],
-    )
 
 
 def run(study: Study) -> None:
     """Train source-only, DANN and train-on-target on every seed and draw the first."""
-    if study.options["preset"] not in PRESETS:
-        raise ValueError(f"unknown preset {study.options['preset']!r}; choose one of: {', '.join(PRESETS)}")
-    preset = dict(PRESETS[study.options["preset"]])
-    preset["steps"] = study.options["steps"] or preset["steps"]
+    recipe = recipe_of(study.options["recipe"])
     # one data set, as in the papers; the seeds are those of the training
-    task = mnist_m(seed=0, binarise=preset["binarise"])
+    task = mnist_m(seed=0, binarise=recipe.binarise)
+    changes = {"steps": study.options["steps"]} if study.options["steps"] else {}
+    methods: dict[str, Any] = {"source-only": "source-only", "dann": recipe.adversary, "target-only": "target-only"}
     for seed in study.seeds:
-        methods = {"source-only": "source-only", "dann": ADVERSARY, "target-only": "target-only"}
-        models = {
-            name: study.fit(task, adapter(method, preset), seed, method=name, pad=True)
-            for name, method in methods.items()
-        }
+        models = {}
+        for name, method in methods.items():
+            models[name] = study.fit(task, recipe.adapter(method, **changes), seed, method=name, pad=True)
         if seed == study.seeds[0]:
             draw(study, task, models)
     with study.figure("accuracy", 1, 1, (5, 3.6)) as (_, axes):
@@ -113,9 +67,9 @@ def embeddings(study: Study, task: Task, models: dict[str, DomainAdapter]) -> No
 
 EXPERIMENT = Experiment(
     name="mnist-m",
-    summary="MNIST → MNIST-M with the paper's network (or --preset classic): source-only, DANN, train-on-target",
+    summary="MNIST → MNIST-M by a recipe (paper, classic, strong): source-only, DANN, train-on-target",
     run=run,
     seeds=3,
-    options={"preset": "paper", "steps": None},
+    options={"recipe": "paper", "steps": None},
     published=PUBLISHED,
 )
