@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dann import DomainAdapter, Method
+from dann import METHODS, DomainAdapter, Method
 from dann.cli import app, main
 from dann.datasets import blobs
 from dann.experiments import EXPERIMENTS, Study
@@ -50,6 +50,24 @@ def test_the_pages_show_code_and_commands():
     assert len(blocks("python")) >= 2
     assert {words[0] for words in DANN} == {"adapt", "list", "predict", "reproduce"}
     assert {words[0] for words in commands("make")} == {"demo", "test"}
+
+
+def test_python_code_of_the_methods_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    code = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+    assert len(code) >= 4
+    names = {}
+    for number, block in enumerate(code):  # later blocks go on from earlier ones
+        exec(compile(block, f"methods.md, python block {number + 1}", "exec"), names)
+
+
+def test_every_method_of_the_methods_page_exists():
+    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    table = page[page.index("| your case") : page.index("Several objectives")]
+    named = set(re.findall(r"`([a-z-]+)`", table)) - {"augmentation"}
+    assert len(named) > 10
+    assert named <= set(METHODS)
 
 
 @pytest.mark.parametrize("number", range(len(blocks("python"))))

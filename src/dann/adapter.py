@@ -152,7 +152,7 @@ class Adapter(BaseEstimator, ABC):
         self._check_settings()
         domains = self._domains(X, y, X_target, y_target, sample_domain, sample_weight)
         method = self._method()
-        self._check_needs(method)
+        self._check_needs(method, domains)
         method.check(domains)
         seed = self.random_state
         if seed is None:
@@ -216,8 +216,8 @@ class Adapter(BaseEstimator, ABC):
         for name in (*self.learned, "columns_", "shape_", "dtype_", "n_domains_", "n_features_in_"):
             setattr(later, name, getattr(self, name))
         later.seed_ = self.seed_ if later.random_state is None else int(later.random_state)
-        later._check_needs(made, fitted=True)
         domains = later._target_alone(x)
+        later._check_needs(made, domains, fitted=True)
         made.check(domains)
         normalize = copy.deepcopy(self.network_.normalize).to("cpu")
         weights = self.network_.state_dict()
@@ -357,7 +357,7 @@ class Adapter(BaseEstimator, ABC):
         if not 0 <= self.averaging < 1:
             raise ValueError(f"averaging={self.averaging!r} must lie in [0, 1): 0 is none, .998 a usual decay")
 
-    def _check_needs(self, method: Method, fitted: bool = False) -> None:
+    def _check_needs(self, method: Method, domains: Domains, fitted: bool = False) -> None:
         name = type(method).__name__
         if self.task == "regression" and method.needs_classes:
             free = ", ".join(name for name, kind in METHODS.items() if not kind.needs_classes)
@@ -371,6 +371,9 @@ class Adapter(BaseEstimator, ABC):
                 f"batch_size={self.batch_size} is too small for {name}, which compares at least {method.rows_needed} "
                 "rows of each side"
             )
+        for what, rows in (("source", sum(len(d.x) for d in domains.sources)), ("target", len(domains.target.x))):
+            if rows < method.rows_needed and not (what == "source" and method.source_free):
+                raise ValueError(f"the {what} has {rows} rows, and {name} compares at least {method.rows_needed}")
 
     def _method(self) -> Method:
         return method_of(self.method) if isinstance(self.method, str) else clone(self.method)

@@ -114,13 +114,24 @@ def test_several_sources_are_trained_on(name, arrays):
     assert model.predict_proba(arrays.xt).sum(1) == pytest.approx(np.ones(len(arrays.xt)))
 
 
-@pytest.mark.parametrize("sizes", [(4, 40), (40, 4), (5, 3)])
+@pytest.mark.parametrize("sizes", [(4, 40), (40, 4), (5, 4)])
 @pytest.mark.parametrize("name", NAMES)
 def test_domains_may_be_unequal_and_smaller_than_a_batch(name, sizes, make_arrays):
     data = make_arrays(*sizes)
     history = fit(name, data, batch_size=16).history_
     assert [entry["step"] for entry in history] == [0, 2, 4, 5]
     assert all(np.isfinite(value) for entry in history for value in entry.values())
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if METHODS[name].rows_needed > 1])
+def test_too_few_rows_for_an_estimate_are_refused(name, make_arrays):
+    few = METHODS[name].rows_needed - 1
+    with pytest.raises(
+        ValueError, match=rf"batch_size={few} is too small for \w+, which compares at least {few + 1} rows"
+    ):
+        fit(name, make_arrays(20, 20), batch_size=few)
+    with pytest.raises(ValueError, match=rf"the target has {few} rows, and \w+ compares at least {few + 1}"):
+        fit(name, make_arrays(20, few), batch_size=16)
 
 
 @pytest.mark.parametrize("name", NAMES)
