@@ -97,6 +97,8 @@ class MNISTNet(Backbone):
     same_padding : bool
         Pad the convolutions to keep the size, as the classic notebooks do (7×7×48 features of a 28×28 image), or not,
         as LeNet and Caffe do (4×4×48). The paper does not say.
+    channels : tuple of int
+        Of the two convolutions; (32, 48) in the paper.
     head_hidden, domain_hidden : tuple of int
         Hidden widths of the heads.
     """
@@ -104,13 +106,15 @@ class MNISTNet(Backbone):
     ndim: ClassVar[int] = 3
     smallest: ClassVar[int] = 16
     same_padding: bool = True
+    channels: tuple[int, int] = (32, 48)
     head_hidden: tuple[int, ...] = (100, 100)
     domain_hidden: tuple[int, ...] = (100,)
 
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
         """Build the convolutions for images of ``shape``."""
-        padding = 2 if self.same_padding else 0
-        return nn.Sequential(*block(shape[0], 32, 5, padding, 2, 2), *block(32, 48, 5, padding, 2, 2), nn.Flatten())
+        padding, (first, second) = 2 if self.same_padding else 0, self.channels
+        convolutions = [*block(shape[0], first, 5, padding, 2, 2), *block(first, second, 5, padding, 2, 2)]
+        return nn.Sequential(*convolutions, nn.Flatten())
 
 
 @dataclass
