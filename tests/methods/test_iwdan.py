@@ -4,7 +4,7 @@ import torch
 from scipy.optimize import minimize
 
 from dann import CDAN, DANN, IWCDAN, IWDAN
-from dann.methods.iwdan import LabelShift, onto_simplex
+from dann.methods.label_shift import LabelShift, onto_simplex
 
 
 def batch(generator, shares, n, accuracy):

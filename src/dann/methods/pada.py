@@ -10,7 +10,8 @@ from ..functional import warmup
 from ..network import Network, View
 from .base import Method, Terms
 from .dann import domain_head
-from .iwdan import DECAY, weighed
+from .iwdan import weighed
+from .label_shift import DECAY
 
 
 class TargetShares(nn.Module):

@@ -10,6 +10,11 @@ from ..network import Network, View
 from .base import Method, Terms
 
 
+def of_any(flag: str) -> Any:
+    """Return the property that is True where the flag of one of the methods is."""
+    return property(lambda self: any(getattr(method, flag) for method in self.methods.values()))
+
+
 class Sum(Method):
     """Train on the label loss once and on all other terms of several methods: ``Sum(CDAN(), MCC(weight=0.5))``.
 
@@ -63,25 +68,10 @@ class Sum(Method):
         """Rows on each side of a batch that all methods need."""
         return max(method.rows_needed for method in self.methods.values())
 
-    @property
-    def needs_pretraining(self) -> bool:  # type: ignore[override]
-        """Whether one of the methods does."""
-        return any(method.needs_pretraining for method in self.methods.values())
-
-    @property
-    def needs_classes(self) -> bool:  # type: ignore[override]
-        """Whether one of the methods does."""
-        return any(method.needs_classes for method in self.methods.values())
-
-    @property
-    def reads_values(self) -> bool:  # type: ignore[override]
-        """Whether one of the methods does."""
-        return any(method.reads_values for method in self.methods.values())
-
-    @property
-    def two_views(self) -> bool:  # type: ignore[override]
-        """Whether one of the methods compares two views."""
-        return any(method.two_views for method in self.methods.values())
+    needs_pretraining = of_any("needs_pretraining")
+    needs_classes = of_any("needs_classes")
+    reads_values = of_any("reads_values")
+    two_views = of_any("two_views")
 
     def check(self, domains: Domains) -> None:
         """Refuse what one of the methods refuses, games, and oracles."""
