@@ -1,8 +1,11 @@
 """What every method owes: the same tests run over all of METHODS."""
 
+import ast
 import copy
+import inspect
 import pickle
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -275,3 +278,14 @@ def test_a_saved_model_predicts_the_same_bits(name, arrays, tmp_path):
     assert loaded.method == model.method
     assert loaded.history_ == model.history_
     assert same_weights(loaded, model)
+
+
+@pytest.mark.parametrize(
+    "path", sorted({Path(inspect.getfile(kind)) for kind in METHODS.values()}), ids=lambda p: p.stem
+)
+def test_a_method_fits_on_a_page(path):
+    text = path.read_text(encoding="utf-8")
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, documented) and ast.get_docstring(node)]
+    docstrings = sum(node.body[0].end_lineno - node.body[0].lineno + 1 for node in nodes)
+    assert len(text.splitlines()) - docstrings <= 90
