@@ -120,7 +120,7 @@ def test_all_methods_of_a_recipe_get_the_same_settings(name, trained, tmp_path):
 def test_the_strong_recipe_differs_from_the_papers_in_few_things():
     paper, strong = (RECIPES[name].adapter().get_params(deep=False) for name in ("paper", "strong"))
     changed = {key for key in paper if str(paper[key]) != str(strong[key])}
-    assert changed == {"method", "steps", "augmentation"}
+    assert changed == {"method", "backbone", "lr", "steps", "augmentation"}
 
 
 def test_a_recipe_takes_other_methods_and_changes():

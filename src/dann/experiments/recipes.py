@@ -69,17 +69,19 @@ RECIPES: dict[str, Recipe] = {
         binarise=True,
     ),
     "strong": Recipe(
-        "the paper's network with augmented images for all methods",
-        DANN(weight=1.0),  # the paper's sum of domain means: augmented sources leave less to a lazy domain head
-        MNISTNet(same_padding=False),
+        "the paper's network, twice as wide, with augmented images for all methods",
+        DANN(weight=1.0),  # the paper's sum of domain means; .5 was 1 point worse, 2 no better
+        MNISTNet(same_padding=False, channels=(64, 96)),  # + 2 points on the paper's width
         {
             **GANIN,
+            "lr": 0.02,  # + 2 points on the paper's .01; .04 gave them back
             "batch_size": 64,
-            "steps": 10_000,
+            "steps": 6_000,  # what three trainings, source-only and train-on-target too, take in a quarter of an hour
             "initialization": "he",
             "weight_decay": 1e-3,
             "averaging": 0.998,
-            # digits stay what they are when moved, coloured and inverted, channel by channel
+            # digits stay what they are when moved, coloured and inverted, channel by channel; turned and sheared ones
+            # cost 3 points
             "augmentation": ImageAugmentation(shift=2, color=0.3, inversion=0.5),
         },
     ),
