@@ -13,6 +13,8 @@ from torch import nn
 
 import dann.adapter
 from dann import DANN, MLP, DomainAdapter, Method, MNISTNet, ModelFileError, TrainingDiverged
+from dann.evidence import mixtures
+from dann.validators import VALIDATORS
 
 
 def adapter(method="dann", **settings):
@@ -523,3 +525,31 @@ def test_an_encoder_that_cannot_train_is_refused_where_a_method_trains_it_alone(
 def test_a_loaded_model_knows_the_precision_of_its_training(arrays, tmp_path):
     model = adapter(precision="bf16").fit(arrays.x, arrays.y, arrays.xt)
     assert DomainAdapter.load(model.save(tmp_path / "m.safetensors")).precision_ == torch.bfloat16
+
+
+# evidence
+
+
+@pytest.mark.parametrize("kind", ["table", "images"])
+def test_evidence_holds_what_the_model_says(kind, arrays, images):
+    data = arrays if kind == "table" else images
+    model, other = (
+        DomainAdapter(steps=3, batch_size=8, random_state=seed).fit(data.x, data.y, data.xt) for seed in (0, 1)
+    )
+    made = model.evidence(data.x, data.y, data.xt, mixed=True, others=[other])
+    assert np.array_equal(made.source_features, model.transform(data.x))
+    assert np.array_equal(made.target_features, model.transform(data.xt))
+    np.testing.assert_allclose(made.target_probabilities, model.predict_proba(data.xt), atol=1e-6)
+    np.testing.assert_allclose(made.source_probabilities, model.predict_proba(data.x), atol=1e-6)
+    assert np.array_equal(made.source_y, data.y)
+    mixed = 0.55 * data.xt + 0.45 * data.xt[mixtures(len(data.xt))]
+    by_hand = model.predict(mixed.round().astype(np.uint8) if kind == "images" else mixed)
+    assert np.array_equal(model.classes_[made.mixed_logits.argmax(1)], by_hand)
+    assert np.array_equal(other.classes_[made.other_target_logits[0].argmax(1)], other.predict(data.xt))
+    assert all(np.isfinite(validator(made)) for validator in VALIDATORS.values())
+
+
+def test_evidence_of_labels_that_the_source_did_not_have_is_refused(arrays):
+    model = DomainAdapter(steps=1, batch_size=8).fit(arrays.x, arrays.y, arrays.xt)
+    with pytest.raises(ValueError, match="labels that the source does not have"):
+        model.evidence(arrays.x, arrays.y + 5, arrays.xt)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from .augmentation import Augmentation, ImageAugmentation, TableAugmentation
     from .backbones import BACKBONES, MLP, Backbone, ConvNet, GTSRBNet, MNISTNet, SmallNet, SVHNNet
     from .domains import Domains
+    from .evidence import Evidence
     from .functional import GradientReversal, annealing, domain_loss, reverse_gradient, warmup
     from .methods import (
         ADDA,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from .network import Network, mlp
     from .regressor import DomainRegressor
     from .runs import ModelFileError
+    from .validators import VALIDATORS
 
 # Names are imported when they are first used, so that `import dann` and `dann --help` wait for neither PyTorch nor
 # scikit-learn where they do not need them.
@@ -56,6 +58,7 @@ _HOME = {
     "augmentation": ("Augmentation", "ImageAugmentation", "TableAugmentation"),
     "backbones": ("BACKBONES", "MLP", "Backbone", "ConvNet", "GTSRBNet", "MNISTNet", "SVHNNet", "SmallNet"),
     "domains": ("Domains",),
+    "evidence": ("Evidence",),
     "functional": ("GradientReversal", "annealing", "domain_loss", "reverse_gradient", "warmup"),
     "methods": (
         "ADDA",
@@ -96,6 +99,7 @@ _HOME = {
     "network": ("Network", "mlp"),
     "regressor": ("DomainRegressor",),
     "runs": ("ModelFileError",),
+    "validators": ("VALIDATORS",),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
 
@@ -121,6 +125,7 @@ __all__ = [
     "SHOT",
     "TENT",
     "VADA",
+    "VALIDATORS",
     "WDGRL",
     "AdaBN",
     "Augmentation",
@@ -133,6 +138,7 @@ __all__ = [
     "DomainRegressor",
     "Domains",
     "EntropyMinimization",
+    "Evidence",
     "FixMatch",
     "GTSRBNet",
     "GradientReversal",

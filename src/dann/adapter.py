@@ -5,7 +5,7 @@ import math
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -21,6 +21,7 @@ from .augmentation import AUGMENTATIONS, Augmentation, augmentation_of
 from .backbones import BACKBONES, Backbone, Custom, feature_width
 from .domains import UNKNOWN, Domain, Domains, arrange, as_inputs, as_labels, encode, match_inputs
 from .engine import RECORDING_PAYS, Step, WeightAverage, train
+from .evidence import Evidence, mixtures
 from .functional import annealing
 from .machine import PRECISIONS, autocast, precision_for, rows_at_once, threads_for, tuned
 from .methods import METHODS, Method, method_of, name_of
@@ -41,6 +42,7 @@ OBJECTS: dict[str, Mapping[str, type]] = {  # settings that may be objects, and 
     "strong_augmentation": AUGMENTATIONS,
 }
 CHECKPOINT_SECONDS = 15.0
+MIXED = 0.55  # share of the larger part in a mixture of two rows
 
 
 class TrainingDiverged(RuntimeError):
@@ -688,6 +690,55 @@ class DomainAdapter(ClassifierMixin, Adapter):
         """Return the most probable class of every row, (n,)."""
         best = self.predict_proba(X).argmax(1)  # first: it says where there is no model yet
         return self.classes_[best]
+
+    def evidence(
+        self,
+        X: Any,
+        y: Any,
+        X_target: Any,
+        *,
+        mixed: bool = False,
+        others: Sequence["DomainAdapter"] = (),
+    ) -> Evidence:
+        """Look at held-out rows: what a judgement of this model without target labels is made of.
+
+        Parameters
+        ----------
+        X, y
+            Source rows that training did not see, and their labels.
+        X_target
+            Target rows, best such that training did not see.
+        mixed : bool
+            Also predict mixtures of target rows, which the validator "mixval" asks for.
+        others : sequence of DomainAdapter
+            Other trainings with the same settings, for "agreement".
+
+        Returns
+        -------
+        Evidence
+
+        Raises
+        ------
+        ValueError
+            Rows that do not fit, labels that the training did not have.
+        """
+        sides = [self._map(rows, lambda f, g: torch.cat([f.float(), g.float()], 1)) for rows in (X, X_target)]
+        (source_features, source_logits), (features, logits) = (np.split(s, [self.network_.dim], axis=1) for s in sides)
+        logits_of = lambda model, rows: model._map(rows, lambda _, g: g.float())  # noqa: E731
+        of_mixed = None
+        if mixed:
+            x = as_inputs(arrange(X_target, self.columns_, "the target"), "the target")
+            half = MIXED * x.astype(np.float32) + (1 - MIXED) * x[mixtures(len(x))]
+            of_mixed = logits_of(self, half.round().astype(x.dtype) if x.dtype == np.uint8 else half)
+        return Evidence(
+            source_features,
+            source_logits,
+            encode(as_labels(y, len(source_logits), "y"), self.classes_, "the source"),
+            features,
+            logits,
+            of_mixed,
+            np.stack([logits_of(other, X_target) for other in others]) if others else None,
+        )
 
     def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
         """Score predictions against labels; on target rows this is an oracle's view, which training never has.

@@ -4,13 +4,17 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from .evidence import Evidence
 
 FORMAT = 1  # of model files; raised when an older dann can no longer read what a newer one writes
 
@@ -70,6 +74,34 @@ def fingerprint(arrays: Iterable[np.ndarray], config: Any) -> str:
         digest.update(f"{a.dtype}{a.shape}".encode())
         digest.update(np.ascontiguousarray(a).data)
     return digest.hexdigest()
+
+
+def save_evidence(path: str | os.PathLike[str], evidence: Evidence) -> Path:
+    """Write the arrays of an evaluation pass into one ``.npz`` file, which appears whole or not at all."""
+    import io
+
+    buffer = io.BytesIO()
+    arrays = {f.name: array for f in fields(evidence) if (array := getattr(evidence, f.name)) is not None}
+    np.savez_compressed(buffer, **arrays)
+    return write(path, buffer.getvalue())
+
+
+def load_evidence(path: str | os.PathLike[str]) -> Evidence:
+    """Read what `save_evidence` wrote, executing nothing.
+
+    Raises
+    ------
+    FileNotFoundError
+    ValueError
+        The file is none of these.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return Evidence(**{name: arrays[name] for name in arrays.files})
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no evidence: {error}") from error
 
 
 def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:

@@ -1,0 +1,73 @@
+import pickle
+
+import numpy as np
+import pytest
+
+from dann import runs
+from dann.evidence import Evidence, mixtures
+
+ROWS = {
+    "source_features": np.zeros((5, 2)),
+    "source_logits": np.zeros((5, 3)),
+    "source_y": np.array([0, 1, 2, 0, 1]),
+    "target_features": np.ones((4, 2)),
+    "target_logits": np.ones((4, 3)),
+}
+
+
+def test_there_is_no_place_for_target_labels():
+    assert not [name for name in Evidence.__dataclass_fields__ if "target" in name and "y" in name.split("_")]
+    with pytest.raises(TypeError):
+        Evidence(**ROWS, target_y=np.zeros(4))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source_y": np.zeros(4, int)}, r"source_y has shape \(4,\); expected \(5,\)"),
+        ({"target_features": np.ones((4, 3))}, r"target_features has shape \(4, 3\); expected \(4, 2\)"),
+        ({"mixed_logits": np.ones((3, 3))}, "mixed_logits has shape"),
+        ({"other_target_logits": np.ones((2, 3, 3))}, "other_target_logits has shape"),
+        ({"source_y": np.array([0, 1, 2, 0, 3])}, "source_y has labels from 0 to 3: not 0 … 2"),
+        ({"source_y": np.array([0, -1, 2, 0, 1])}, "source_y has labels from -1"),
+        ({"target_logits": np.full((4, 3), np.nan)}, "target_logits holds NaN or infinite values: the model has div"),
+        ({"target_features": np.ones((0, 2)), "target_logits": np.ones((0, 3))}, "5 source rows and 0 target rows"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        Evidence(**{**ROWS, **change})
+
+
+def test_it_is_written_and_read(tmp_path):
+    made = Evidence(**ROWS, other_target_logits=np.ones((2, 4, 3)))
+    read = runs.load_evidence(runs.save_evidence(tmp_path / "evidence.npz", made))
+    for name in Evidence.__dataclass_fields__:
+        a, b = getattr(made, name), getattr(read, name)
+        assert (a is None and b is None) or np.array_equal(a, b)
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut off"])
+def test_a_file_that_is_no_evidence_is_refused(content, tmp_path):
+    (tmp_path / "e.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="is no evidence"):
+        runs.load_evidence(tmp_path / "e.npz")
+
+
+def test_arrays_of_objects_and_other_names_are_refused(tmp_path):
+    np.savez(tmp_path / "e.npz", **{**ROWS, "source_y": np.array([{}] * 5, dtype=object)})
+    with pytest.raises(ValueError, match="is no evidence"):
+        runs.load_evidence(tmp_path / "e.npz")
+    np.savez(tmp_path / "e.npz", **ROWS, target_y=np.zeros(4))
+    with pytest.raises(ValueError, match="is no evidence"):
+        runs.load_evidence(tmp_path / "e.npz")
+    (tmp_path / "e.npz").write_bytes(pickle.dumps(ROWS))
+    with pytest.raises(ValueError, match="is no evidence"):
+        runs.load_evidence(tmp_path / "e.npz")
+    with pytest.raises(FileNotFoundError):
+        runs.load_evidence(tmp_path / "none.npz")
+
+
+def test_mixtures_are_a_permutation():
+    assert sorted(mixtures(7).tolist()) == list(range(7))
+    assert np.array_equal(mixtures(7), mixtures(7))

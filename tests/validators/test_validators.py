@@ -1,0 +1,230 @@
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_mutual_info_score, silhouette_samples
+
+import dann.validators.importance as importance
+from dann.evidence import Evidence, mixtures
+from dann.validators import VALIDATORS
+from dann.validators.density import importance_weights
+from dann.validators.transfer_score import hopkins
+
+
+def softmax(rows):
+    return np.array([[math.exp(v) / sum(map(math.exp, row)) for v in row] for row in rows.tolist()])
+
+
+@pytest.mark.parametrize("name", VALIDATORS)
+@pytest.mark.parametrize("kind", ["random", "right", "guessing", "collapsed"])
+def test_every_validator_gives_the_same_finite_number_twice(name, kind, make_evidence):
+    made = make_evidence(kind)
+    value = VALIDATORS[name](made)
+    assert isinstance(value, float)
+    assert math.isfinite(value)
+    assert VALIDATORS[name](make_evidence(kind)) == value
+
+
+@pytest.mark.parametrize("name", VALIDATORS)
+def test_every_validator_takes_single_precision(name, make_evidence):
+    made = make_evidence()
+    single = Evidence(**{k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in vars(made).items()})
+    assert VALIDATORS[name](single) == pytest.approx(VALIDATORS[name](made), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "name", ["source-accuracy", "source-loss", "information-maximization", "bnm", "iwcv", "dev", "devn"]
+)
+def test_a_right_model_beats_one_that_guesses(name, make_evidence):
+    assert VALIDATORS[name](make_evidence("right")) > VALIDATORS[name](make_evidence("guessing"))
+
+
+@pytest.mark.parametrize(
+    "name", ["source-accuracy", "diversity", "information-maximization", "bnm", "class-ami", "v-measure", "silhouette"]
+)
+def test_collapse_costs(name, make_evidence):
+    assert VALIDATORS[name](make_evidence("right")) > VALIDATORS[name](make_evidence("collapsed"))
+
+
+def test_the_faults_that_the_docstrings_admit_are_there(make_evidence):
+    collapsed, right = make_evidence("collapsed", m=200), make_evidence("right", m=200)
+    for name in ("snd", "entropy", "mmd", "a-distance"):
+        assert VALIDATORS[name](collapsed) >= VALIDATORS[name](right)
+
+
+# definitions, written out
+
+
+def test_source_scores(make_evidence):
+    made = make_evidence()
+    p = softmax(made.source_logits)
+    right = [row.argmax() == y for row, y in zip(p, made.source_y, strict=True)]
+    assert VALIDATORS["source-accuracy"](made) == pytest.approx(np.mean(right))
+    logs = [math.log(row[y]) for row, y in zip(p, made.source_y, strict=True)]
+    assert VALIDATORS["source-loss"](made) == pytest.approx(np.mean(logs))
+
+
+def test_entropy_diversity_and_their_sum(make_evidence):
+    made = make_evidence()
+    p = softmax(made.target_logits)
+    entropy = np.mean([sum(v * math.log(v) for v in row) for row in p])
+    diversity = -sum(v * math.log(v) for v in p.mean(0))
+    assert VALIDATORS["entropy"](made) == pytest.approx(entropy)
+    assert VALIDATORS["diversity"](made) == pytest.approx(diversity)
+    assert VALIDATORS["information-maximization"](made) == pytest.approx(entropy + diversity)
+
+
+def test_nuclear_norm(make_evidence):
+    made = make_evidence()
+    p = softmax(made.target_logits)
+    singular = np.sqrt(np.linalg.eigvalsh(p.T @ p))
+    assert VALIDATORS["bnm"](made) == pytest.approx(singular.sum() / math.sqrt(30 * 3))
+    even = np.eye(3)[np.arange(30) % 3] * 50
+    perfect = Evidence(made.source_features, made.source_logits, made.source_y, made.target_features, even)
+    assert VALIDATORS["bnm"](perfect) == pytest.approx(1)
+
+
+def test_agreement_with_clusters(make_evidence):
+    made = make_evidence("right")
+    cluster = KMeans(3, n_init=3, random_state=0).fit_predict(made.target_features)
+    predicted = made.target_logits.argmax(1)
+    assert VALIDATORS["class-ami"](made) == pytest.approx(adjusted_mutual_info_score(predicted, cluster))
+    assert VALIDATORS["class-ami"](made) > 0.9
+    joint = np.histogram2d(predicted, cluster, bins=3)[0] / 30
+    of_classes, of_clusters = joint.sum(1), joint.sum(0)
+    h = lambda p: -sum(v * math.log(v) for v in np.ravel(p) if v > 0)  # noqa: E731
+    homogeneity = 1 - (h(joint) - h(of_clusters)) / h(of_classes)
+    completeness = 1 - (h(joint) - h(of_classes)) / h(of_clusters)
+    expected = 2 * homogeneity * completeness / (homogeneity + completeness)
+    assert VALIDATORS["v-measure"](made) == pytest.approx(expected)
+
+
+def test_silhouette(make_evidence):
+    made = make_evidence("right")
+    expected = silhouette_samples(made.target_features, made.target_predicted).mean()
+    assert VALIDATORS["silhouette"](made) == pytest.approx(expected)
+    assert VALIDATORS["silhouette"](make_evidence("collapsed")) == -1
+
+
+def test_soft_neighbourhood_density(make_evidence):
+    made = make_evidence(m=6)
+    p = softmax(made.target_logits)
+    entropies = []
+    for i in range(6):
+        others = [j for j in range(6) if j != i]
+        cosines = [p[i] @ p[j] / np.linalg.norm(p[i]) / np.linalg.norm(p[j]) for j in others]
+        weights = np.exp(np.array(cosines) / 0.05)
+        weights /= weights.sum()
+        entropies.append(-(weights * np.log(weights)).sum())
+    assert VALIDATORS["snd"](made) == pytest.approx(np.mean(entropies))
+
+
+def test_importance_weighted_scores(make_evidence, monkeypatch):
+    made = make_evidence()
+    w = np.linspace(0.2, 1.8, 40)
+    monkeypatch.setattr(importance, "importance_weights", lambda evidence: w)
+    loss = (made.source_logits.argmax(1) != made.source_y).astype(float)
+    assert VALIDATORS["iwcv"](made) == pytest.approx(-np.mean(w * loss))
+    for name, v in (("dev", w), ("devn", w / w.max())):
+        weighed = v * loss
+        eta = -np.mean((weighed - weighed.mean()) * (v - v.mean())) / np.mean((v - v.mean()) ** 2)
+        assert VALIDATORS[name](made) == pytest.approx(-(weighed.mean() + eta * v.mean() - eta))
+
+
+def test_importance_weights_are_the_ratio_of_densities():
+    rng = np.random.default_rng(0)
+    source, target = rng.normal(0, 1, (4000, 1)), rng.normal(1, 1, (4000, 1))
+    logits = np.zeros((4000, 2))
+    weights = importance_weights(Evidence(source, logits, np.zeros(4000, int), target, logits))
+    truth = np.exp(source[:, 0] - 0.5)
+    assert weights.mean() == pytest.approx(1)
+    assert np.corrcoef(np.log(weights), np.log(truth))[0, 1] > 0.999
+    inside = np.abs(source[:, 0]) < 1.5
+    np.testing.assert_allclose(weights[inside], truth[inside], rtol=0.2)
+
+
+def test_mixtures_keep_the_class_of_the_larger_part(make_evidence):
+    made = make_evidence()
+    predicted = made.target_logits.argmax(1)
+    partner = [predicted[j] for j in mixtures(30)]
+    kept = [made.mixed_logits[i].argmax() == predicted[i] for i in range(30)]
+    same = [k for k, a, b in zip(kept, predicted, partner, strict=True) if a == b]
+    different = [k for k, a, b in zip(kept, predicted, partner, strict=True) if a != b]
+    assert VALIDATORS["mixval"](made) == pytest.approx((np.mean(same) + np.mean(different)) / 2)
+
+
+def test_hopkins_tells_clusters_from_uniform_rows():
+    rng = np.random.default_rng(0)
+    uniform = rng.uniform(size=(1000, 2))
+    clustered = rng.integers(3, size=(1000, 1)) * 5 + rng.normal(0, 0.1, (1000, 2))
+    assert np.mean([hopkins(uniform, seed) for seed in range(5)]) == pytest.approx(0.5, abs=0.06)
+    assert min(hopkins(clustered, seed) for seed in range(5)) > 0.9
+
+
+def test_transfer_score_adds_hopkins_and_information(make_evidence):
+    made = make_evidence()
+    information = VALIDATORS["information-maximization"](made) / math.log(3)
+    assert VALIDATORS["transfer-score"](made) == pytest.approx(hopkins(made.target_features) + information)
+
+
+def test_effective_rank(make_evidence):
+    made = make_evidence()
+    singular = np.sqrt(np.linalg.eigvalsh(made.target_features.T @ made.target_features))
+    share = singular / singular.sum()
+    assert VALIDATORS["rank-me"](made) == pytest.approx(math.exp(-(share * np.log(share)).sum()))
+    assert VALIDATORS["rank-me"](make_evidence("collapsed")) == pytest.approx(1)
+
+
+def test_maximum_mean_discrepancy(make_evidence):
+    made = make_evidence(n=5, m=4)
+    rows = [*made.source_features, *made.target_features]
+    distance = lambda a, b: float(((a - b) ** 2).sum())  # noqa: E731
+    width = np.mean([distance(a, b) for i, a in enumerate(rows) for j, b in enumerate(rows) if i != j])
+    kernel = lambda a, b: sum(math.exp(-distance(a, b) / (2 * s * width)) for s in (0.125, 0.25, 0.5, 1, 2))  # noqa: E731
+    mean = lambda xs, ys: np.mean([kernel(a, b) for a in xs for b in ys])  # noqa: E731
+    s, t = made.source_features, made.target_features
+    assert VALIDATORS["mmd"](made) == pytest.approx(-(mean(s, s) + mean(t, t) - 2 * mean(s, t)))
+
+
+def test_domains_that_are_farther_apart_score_lower():
+    rng = np.random.default_rng(0)
+    x, logits, y = rng.normal(size=(200, 3)), np.zeros((200, 2)), np.zeros(200, int)
+    for name in ("mmd", "a-distance"):
+        scores = [VALIDATORS[name](Evidence(x, logits, y, rng.normal(gap, 1, (200, 3)), logits)) for gap in (0, 1, 4)]
+        assert all(a > b for a, b in pairwise(scores))
+
+
+def test_agreement_of_trainings(make_evidence):
+    made = make_evidence()
+    shares = []
+    for other in made.other_target_logits:
+        pairs = zip(other, made.target_logits, strict=True)
+        shares.append(np.mean([a.argmax() == b.argmax() for a, b in pairs]))
+    assert VALIDATORS["agreement"](made) == pytest.approx(np.mean(shares))
+
+
+# evidence that is missing or too little
+
+
+@pytest.mark.parametrize(("name", "message"), [("mixval", "mixed=True"), ("agreement", r"others=\[...\]")])
+def test_evidence_that_was_not_collected_is_asked_for(name, message, make_evidence):
+    made = make_evidence()
+    bare = Evidence(made.source_features, made.source_logits, made.source_y, made.target_features, made.target_logits)
+    with pytest.raises(ValueError, match=message):
+        VALIDATORS[name](bare)
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "m", "message"),
+    [
+        ("iwcv", 4, 30, "importance weights need five rows of each domain; there are 4 and 30"),
+        ("class-ami", 40, 2, "2 target rows cannot make 3 clusters"),
+        ("snd", 40, 1, "need two target rows"),
+        ("transfer-score", 40, 1, "needs two target rows"),
+    ],
+)
+def test_too_few_rows_are_refused(name, n, m, message, make_evidence):
+    with pytest.raises(ValueError, match=message):
+        VALIDATORS[name](make_evidence(n=n, m=m))
