@@ -15,7 +15,7 @@ ROWS = [
     {"domains"},
     {"network", "backbones", "streams", "datasets", "readers"},
     {"methods", "engine", "evidence"},
-    {"validators", "metrics", "runs"},
+    {"validators", "metrics", "runs", "estimates"},
     {"adapter"},
     {"regressor"},
     {"assessment", "selection"},

@@ -1,0 +1,117 @@
+import math
+
+import numpy as np
+import pytest
+
+from dann.estimates import ESTIMATORS, bootstrap, calibrated, on_the_line, temperature
+from dann.evidence import Evidence
+
+
+def softmax(rows):
+    e = np.exp(rows - rows.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def calibrated_model(n, hardness, rng):
+    """Logits of three classes whose probabilities are true, and labels drawn from them."""
+    logits = rng.normal(0, hardness, (n, 3))
+    y = np.array([rng.choice(3, p=p) for p in softmax(logits)])
+    return logits, y
+
+
+TRUTH = 0.682  # accuracy of `calibrated_model` at hardness 1.5: the mean largest probability over a million rows
+
+
+def evidence(source, y, target, features=None, others=None):
+    sides = (np.zeros((len(source), 2)), np.zeros((len(target), 2))) if features is None else features
+    return Evidence(sides[0], source, y, sides[1], target, other_target_logits=others)
+
+
+def test_the_temperature_undoes_a_factor_on_calibrated_logits():
+    logits, y = calibrated_model(4000, 2.0, np.random.default_rng(0))
+    assert temperature(logits, y) == pytest.approx(1, abs=0.08)
+    assert temperature(7 * logits, y) == pytest.approx(7 * temperature(logits, y), rel=1e-3)
+
+
+def test_the_temperature_is_the_likeliest():
+    logits, y = calibrated_model(300, 2.0, np.random.default_rng(1))
+    loss = lambda t: -np.log(softmax(logits / t)[np.arange(300), y]).mean()  # noqa: E731
+    t = temperature(logits, y)
+    assert loss(t) <= min(loss(0.97 * t), loss(1.03 * t))
+
+
+def test_atc_counts_target_rows_above_the_threshold_that_fits_the_source():
+    rng = np.random.default_rng(0)
+    made = evidence(*calibrated_model(50, 2.0, rng), calibrated_model(40, 1.5, rng)[0])
+    scaled = calibrated(made)
+    score = lambda logits: [sum(p * math.log(p) for p in row) for row in softmax(logits)]  # noqa: E731
+    errors = sum(made.source_logits.argmax(1) != made.source_y)
+    threshold = sorted(score(scaled.source_logits))[errors]
+    expected = np.mean([s >= threshold for s in score(scaled.target_logits)])
+    assert ESTIMATORS["atc"](made) == pytest.approx(expected)
+
+
+def test_doc_lowers_the_accuracy_by_the_fall_of_confidence():
+    rng = np.random.default_rng(0)
+    made = evidence(*calibrated_model(50, 2.0, rng), calibrated_model(40, 1.0, rng)[0])
+    scaled = calibrated(made)
+    fall = softmax(scaled.source_logits).max(1).mean() - softmax(scaled.target_logits).max(1).mean()
+    right = np.mean(made.source_logits.argmax(1) == made.source_y)
+    assert ESTIMATORS["doc"](made) == pytest.approx(right - fall)
+
+
+def test_the_difference_of_confidences_is_right_for_a_model_that_stays_calibrated():
+    rng = np.random.default_rng(0)
+    source, y = calibrated_model(3000, 3.0, rng)
+    target, hidden = calibrated_model(3000, 1.5, rng)
+    truth = (target.argmax(1) == hidden).mean()
+    assert (source.argmax(1) == y).mean() > truth + 0.1
+    assert ESTIMATORS["doc"](evidence(5 * source, y, 5 * target)) == pytest.approx(truth, abs=0.03)
+
+
+def test_weighed_accuracy_is_right_under_covariate_shift():
+    rng = np.random.default_rng(0)
+    source, target = rng.normal(0, 1, (4000, 1)), rng.normal(1, 1, (4000, 1))
+    chance = lambda x: 1 / (1 + np.exp(3 * x[:, 0]))  # right on small values, wrong on large ones  # noqa: E731
+    right, hidden = rng.random(4000) < chance(source), rng.random(4000) < chance(target)
+    logits = np.tile([1.0, 0.0], (4000, 1))
+    made = evidence(logits, np.where(right, 0, 1), logits, (source, target))
+    assert right.mean() > hidden.mean() + 0.2
+    assert ESTIMATORS["importance-weighted"](made) == pytest.approx(hidden.mean(), abs=0.04)
+
+
+def test_disagreement_is_the_agreement_of_others():
+    target = np.eye(3)[[0, 1, 2, 0]]
+    others = np.stack([np.eye(3)[[0, 1, 2, 1]], np.eye(3)[[1, 1, 0, 0]]])
+    made = evidence(np.eye(3), np.arange(3), target, others=others)
+    assert ESTIMATORS["disagreement"](made) == pytest.approx((3 / 4 + 2 / 4) / 2)
+    with pytest.raises(ValueError, match=r"others=\[...\]"):
+        ESTIMATORS["disagreement"](evidence(np.eye(3), np.arange(3), target))
+
+
+def test_on_the_line_finds_accuracies_of_independent_models():
+    rng = np.random.default_rng(0)
+    n, y, hidden = 6000, rng.integers(2, size=6000), rng.integers(2, size=6000)
+    candidates, truth = [], []
+    for k in range(6):  # models right by chance alone, the better on the source the better on the target
+        z = 0.6 + 0.3 * k
+        right = [rng.random(n) < p for p in (0.5 + 0.45 * math.tanh(z), 0.5 + 0.45 * math.tanh(0.5 * z))]
+        sides = [np.eye(2)[np.where(r, labels, 1 - labels)] for r, labels in zip(right, (y, hidden), strict=True)]
+        candidates.append(evidence(sides[0], y, sides[1]))
+        truth.append(right[1].mean())
+    error = np.abs(np.array(on_the_line(candidates)) - truth)
+    assert error.mean() < 0.06
+    with pytest.raises(ValueError, match="needs three models or more; there are 2"):
+        on_the_line(candidates[:2])
+
+
+def test_the_interval_covers_what_chance_does_to_the_rows():
+    covered = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        source, y = calibrated_model(400, 3.0, rng)
+        target, _ = calibrated_model(150, 1.5, rng)
+        low, high = bootstrap(ESTIMATORS["doc"], evidence(source, y, target), rounds=40)
+        covered.append(low <= TRUTH <= high)
+        assert 0.03 < high - low < 0.2
+    assert sum(covered) >= 15
