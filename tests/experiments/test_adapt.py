@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from dann import DANN, MLP, DomainAdapter
+from dann import DANN, METHODS, MLP, DomainAdapter
 from dann.experiments import Study
 from dann.experiments.adapt import adapt, clone_with, experiment, rehearse, split, user_task, write_predictions
 from dann.readers import Table
@@ -112,6 +112,14 @@ def test_a_rehearsal_finds_settings_that_cannot_train(settings, because, tables)
     task = user_task(*tables, seed=0)
     with pytest.raises(ValueError, match=because):
         rehearse(small().set_params(**settings), task)
+
+
+@pytest.mark.parametrize("method", [name for name, kind in METHODS.items() if not kind.source_free])
+def test_a_rehearsal_has_enough_rows_for_every_method(method, tables):
+    if METHODS[method].uses_target_labels:
+        pytest.skip("adapt never trains on target labels")
+    settings = {"pretrain_steps": 1} if METHODS[method].needs_pretraining else {}
+    rehearse(DomainAdapter(method, **settings), user_task(*tables, seed=0))
 
 
 def test_a_rehearsal_leaves_the_adapter_and_the_random_state_alone(tables):

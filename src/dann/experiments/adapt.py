@@ -58,7 +58,7 @@ def split(codes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rehearse(adapter: DomainAdapter, task: Task) -> None:
-    """Take one step on one source row of every class: settings that cannot train show before there is a folder.
+    """Take one step on a few rows of every class: settings that cannot train show before there is a folder.
 
     Raises
     ------
@@ -66,11 +66,13 @@ def rehearse(adapter: DomainAdapter, task: Task) -> None:
     """
     from sklearn.base import clone
 
-    first = np.unique(task.source.y, return_index=True)[1]
     try:
         adapter._check_settings()
+        needed = max(2, adapter._method().rows_needed)
+        first = np.unique(task.source.y, return_index=True)[1]
+        rows = np.union1d(first, np.arange(min(needed, len(task.source.y))))
         one = clone(adapter).set_params(steps=1)
-        one.fit(task.source.x[first], task.source.y[first], task.target.x[:2])
+        one.fit(task.source.x[rows], task.source.y[rows], task.target.x[:needed])
     except TypeError as error:
         raise ValueError(f"a setting has a value of the wrong kind: {error}") from error
 
