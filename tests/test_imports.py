@@ -15,7 +15,7 @@ ROWS = [
     {"domains"},
     {"network", "backbones", "streams", "datasets", "readers"},
     {"methods", "engine", "evidence"},
-    {"validators", "metrics", "runs", "estimates"},
+    {"validators", "metrics", "runs", "estimates", "shift"},
     {"adapter"},
     {"regressor"},
     {"assessment", "selection"},
