@@ -497,6 +497,20 @@ def test_adda_is_refused_with_batch_norm_per_domain(arrays):
         DomainAdapter("adda", pretrain_steps=1, steps=1, encoding="per-domain").fit(arrays.x, arrays.y, arrays.xt)
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"method": "adda", "encoding": "per-domain"}, "ADDA's source encoder"),
+        ({"method": "fixmatch", "strong_augmentation": "none"}, "FixMatch compares rows"),
+        ({"method": "dann+pada"}, "both train a part 'domain'"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_the_pretraining(settings, message, arrays, monkeypatch):
+    monkeypatch.setattr(dann.adapter, "train", lambda *_: pytest.fail("has begun to train"))
+    with pytest.raises(ValueError, match=message):
+        DomainAdapter(pretrain_steps=5, **settings).fit(arrays.x, arrays.y, arrays.xt)
+
+
 def test_separate_encoding_changes_the_training_of_a_network_with_batch_norm(arrays):
     torch.manual_seed(0)
     with_norm, without = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), nn.Sequential(nn.Linear(3, 4), nn.ReLU())

@@ -166,7 +166,9 @@ def test_tables_get_noise_by_feature_and_means_for_masked_values():
         (ImageAugmentation(noise=-1.0), (3, 8, 8), r"ImageAugmentation\(noise=-1.0\) must be 0 or more"),
         (ImageAugmentation(color=float("nan")), (3, 8, 8), r"color=nan"),
         (ImageAugmentation(inversion=1.5), (3, 8, 8), r"inversion=1.5\) must lie in \[0, 1\]"),
-        (ImageAugmentation(shift=8), (3, 8, 8), "shift=8 would move images"),
+        (ImageAugmentation(shift=8), (3, 8, 8), "shift=8 must be whole pixels, fewer than images"),
+        (ImageAugmentation(shift=2.0), (3, 8, 8), "shift=2.0 must be whole pixels"),
+        (None, (5,), "None is no augmentation"),
         (TableAugmentation(masking=2.0), (5,), r"masking=2.0\) must lie in \[0, 1\]"),
         ("strongest", (5,), "unknown augmentation 'strongest'; choose one of: none, weak, strong, or an object"),
     ],
@@ -224,6 +226,25 @@ def test_models_keep_their_augmentation(arrays, tmp_path):
     with pytest.raises(ValueError, match=r"trained with augmentation=… of your own: load.path, augmentation=..."):
         DomainAdapter.load(path)
     assert DomainAdapter.load(path, augmentation=Negative()).augmentation == Negative()
+
+
+def test_a_run_of_another_augmentation_of_ones_own_is_not_taken_for_this_one(arrays, tmp_path):
+    @dataclass
+    class Mine(TableAugmentation):
+        extra: float = 0.0
+
+    for noise in (0.1, 5.0):
+        adapter = DomainAdapter(augmentation=Mine(noise=noise), steps=2, batch_size=8)
+        if noise == 5.0:
+            with pytest.raises(ValueError, match="holds a training with other data or settings"):
+                adapter.fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+        else:
+            adapter.fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+
+
+def test_a_negative_random_state_varies_too(arrays):
+    adapter = DomainAdapter(augmentation="weak", steps=2, batch_size=8, random_state=-1)
+    assert np.isfinite(adapter.fit(arrays.x, arrays.y, arrays.xt).predict_proba(arrays.xt)).all()
 
 
 def test_two_views_need_a_strong_augmentation(arrays):

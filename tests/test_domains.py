@@ -318,6 +318,12 @@ def test_balanced_classes_have_the_same_mass_in_every_source():
     assert source.weight.tolist() == [1, 1, 1, 1, 5, 5]
 
 
+def test_class_weights_are_of_all_sources_together():
+    y = np.array([0, 0, 1, 0, 1, 2])
+    domains = door(y=y, sample_domain=[0, 0, 0, 1, 1, 1], class_weight={2: 5.0})
+    assert [d.weight.tolist() for d in domains.sources] == [[1, 1, 1], [1, 1, 5]]
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -325,11 +331,12 @@ def test_balanced_classes_have_the_same_mass_in_every_source():
         ({"sample_weight": ["a"] * 6}, "sample_weight must be 6 numbers"),
         ({"sample_weight": [1, 1, -2, 1, 1, 1]}, "sample_weight must be finite and 0 or more; number 2 is -2"),
         ({"sample_weight": [1, 1, 1, np.nan, 1, 1]}, "number 3 is nan"),
-        ({"sample_weight": [0.0] * 6}, "sample_weight is 0 for all 6 rows of source: there is nothing to train on"),
+        ({"sample_weight": [0.0] * 6}, "all 6 rows of source have the weight 0: there is nothing to train on"),
         ({"class_weight": "even"}, "class_weight='even' must be 'balanced' or a dict"),
-        ({"class_weight": {7: 1.0}}, r"class_weight names 7, and source has the classes \[0, 1\]"),
+        ({"class_weight": {7: 1.0}}, r"class_weight names 7, and the classes are \[0, 1\]"),
         ({"class_weight": {0: -1.0}}, "class_weight must be finite and 0 or more; number 0 is -1"),
-        ({"class_weight": {0: 0.0, 1: 0.0}}, "is 0 for all 6 rows"),
+        ({"class_weight": {0: 0.0, 1: 0.0}}, "all 6 rows of source have the weight 0"),
+        ({"class_weight": np.ones(2)}, "must be 'balanced' or a dict"),
     ],
 )
 def test_weights_that_cannot_be_drawn_by_are_refused(settings, message):

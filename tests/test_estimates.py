@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from dann.estimates import ESTIMATORS, bootstrap, calibrated, on_the_line, temperature
+from dann.estimates import ESTIMATORS, calibrated, interval, on_the_line, temperature
 from dann.evidence import Evidence
 
 
@@ -111,7 +111,7 @@ def test_the_interval_covers_what_chance_does_to_the_rows():
         rng = np.random.default_rng(seed)
         source, y = calibrated_model(400, 3.0, rng)
         target, _ = calibrated_model(150, 1.5, rng)
-        low, high = bootstrap(ESTIMATORS["doc"], evidence(source, y, target), rounds=40)
+        low, high = interval(ESTIMATORS["doc"], evidence(source, y, target), rounds=40)
         covered.append(low <= TRUTH <= high)
         assert 0.03 < high - low < 0.2
     assert sum(covered) >= 15

@@ -72,11 +72,11 @@ def test_per_domain_encoding_keeps_the_statistics_of_the_target_alone():
     rows, norm = batch(), nn.BatchNorm1d(2)
     net = network(norm, "per-domain")
     for _ in range(200):
-        source, _ = net.views(rows)
-        source.encode(rows.x[:6] + 100)  # as VADA does
+        net.views(rows)
+        net.features_unseen(rows.x[:6] + 100)  # as VADA does
     torch.testing.assert_close(norm.running_mean, rows.x[6:].mean(0))
     torch.testing.assert_close(norm.running_var, rows.x[6:].var(0))
-    assert norm.momentum == 0.1
+    assert norm.track_running_stats
     net.eval()
     torch.testing.assert_close(net(rows.x[6:])[0].mean(0), torch.zeros(2), atol=1e-5, rtol=0)
 
@@ -239,7 +239,6 @@ def test_logits_asked_for_without_gradients_have_them_for_who_asks_next():
         torch.ones(1, 2),
         *[torch.zeros(1, dtype=torch.long)] * 3,
         torch.ones(1, 2),
-        net.features,
         net.head,
         labelled=True,
     )

@@ -165,14 +165,16 @@ class Adapter(BaseEstimator, ABC):
         self.columns_ = domains.columns
         self.shape_, self.dtype_ = domains.shape, str(domains.target.x.dtype)
         self.n_domains_, self.n_features_in_ = len(domains.all), domains.shape[0]
-        start = None
+        start, normalize = None, Normalize.fit([d.x for d in domains.all], self.scaling)
+        self._augmentations(method)
         if self.pretrain_steps:
+            with isolated_seed(self.seed_, torch.device("cpu")):
+                self._build(normalize, method)  # what cannot be built is refused before all that work
             source = clone(self).set_params(method="source-only", steps=self.pretrain_steps, pretrain_steps=0)
             folder = None if run is None else Path(run) / "pretraining"
             rows = {"sample_domain": sample_domain, "sample_weight": sample_weight}
             source.set_params(random_state=self.seed_).fit(X, y, X_target, **rows, run=folder)
             start = source.network_.to("cpu").state_dict()
-        normalize = Normalize.fit([d.x for d in domains.all], self.scaling)
         return self._fit(domains, method, normalize, start, run, on_step)
 
     def adapt_to(
@@ -211,7 +213,10 @@ class Adapter(BaseEstimator, ABC):
         later._check_settings()
         made = later._method()
         if not made.source_free:
-            free = ", ".join(name for name, kind in METHODS.items() if kind.source_free)
+            fits = (
+                n for n, k in METHODS.items() if k.source_free and not (k.needs_classes and self.task == "regression")
+            )
+            free = ", ".join(fits)
             raise ValueError(f"{type(made).__name__} needs source rows: use fit; without them there is: {free}")
         x = as_inputs(arrange(X_target, self.columns_, "the target"), "the target")
         match_inputs(x, self.shape_, np.dtype(self.dtype_), "the target")
@@ -292,7 +297,10 @@ class Adapter(BaseEstimator, ABC):
             # what the configuration does not tell: objects of the user's own, and the weights that they bring along
             weights = {name: t.cpu() for name, t in net.state_dict().items()}
             start_of = {"method": repr(method), "weights": runs.digest(weights, repr(net)), "classes": domains.classes}
-            start_of["precision"] = str(self.precision_)
+            start_of |= {
+                "precision": str(self.precision_),
+                "varied": repr((self.augmentation, self.strong_augmentation)),
+            }
             arrays = [a for d in domains.all for a in (d.x, d.y, d.weight) if a is not None]
             mark = runs.fingerprint(arrays, {**config, **start_of})
             state = runs.load_checkpoint(checkpoint)
@@ -362,7 +370,8 @@ class Adapter(BaseEstimator, ABC):
     def _check_needs(self, method: Method, domains: Domains, fitted: bool = False) -> None:
         name = type(method).__name__
         if self.task == "regression" and method.needs_classes:
-            free = ", ".join(name for name, kind in METHODS.items() if not kind.needs_classes)
+            fits = (name for name, kind in METHODS.items() if not kind.needs_classes and kind.source_free == fitted)
+            free = ", ".join(fits)
             raise ValueError(f"{name} compares classes, and these labels are continuous; that takes one of: {free}")
         if method.source_free and not fitted:
             raise ValueError(f"{name} goes on from a fitted model: fit another method, then adapt_to(X_target, method)")

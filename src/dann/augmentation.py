@@ -16,6 +16,7 @@ class Augmentation(BaseEstimator):
     """
 
     ndim: ClassVar[int]  # dimensions of one input row: 1 = table, 3 = image
+    by_row: ClassVar[bool] = False  # no row's variation depends on other rows; if it may, domains are varied one by one
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError where this cannot vary rows of ``shape``, or an amount makes no sense."""
@@ -23,7 +24,7 @@ class Augmentation(BaseEstimator):
             fits = "tables (rows, features)" if self.ndim == 1 else "images (rows, channels, height, width)"
             raise ValueError(f"the augmentation {type(self).__name__} varies {fits}; these rows have shape {shape}")
         for name, value in self.get_params().items():
-            if not value >= 0:
+            if isinstance(value, (int, float)) and not value >= 0:
                 raise ValueError(f"{type(self).__name__}({name}={value!r}) must be 0 or more")
 
     def __call__(self, x: Tensor, generator: Generator) -> Tensor:
@@ -70,6 +71,7 @@ class ImageAugmentation(Augmentation):
     """
 
     ndim: ClassVar[int] = 3
+    by_row: ClassVar[bool] = True
     shift: int = 2
     rotation: float = 0.0
     scale: float = 0.0
@@ -88,8 +90,8 @@ class ImageAugmentation(Augmentation):
         for name in ("mirror", "inversion", "blur"):
             if getattr(self, name) > 1:
                 raise ValueError(f"{type(self).__name__}({name}={getattr(self, name)!r}) must lie in [0, 1]")
-        if not self.shift < min(shape[1:]):
-            raise ValueError(f"shift={self.shift} would move images of shape {shape} out of sight")
+        if not isinstance(self.shift, int) or not self.shift < min(shape[1:]):
+            raise ValueError(f"shift={self.shift!r} must be whole pixels, fewer than images of shape {shape} have")
 
     def __call__(self, x: Tensor, generator: Generator) -> Tensor:
         """Return variations of images (n, channels, height, width)."""
@@ -148,7 +150,7 @@ class ImageAugmentation(Augmentation):
 class TableAugmentation(Augmentation):
     """Noise on the features of tables, and features that are left out.
 
-    Deviations are those of the batch, feature by feature.
+    Means and deviations are those of a domain's rows in the batch, feature by feature.
 
     Parameters
     ----------
@@ -254,5 +256,7 @@ def augmentation_of(value: str | Augmentation, shape: tuple[int, ...]) -> Augmen
         if value not in PRESETS:
             raise ValueError(f"unknown augmentation {value!r}; choose one of: none, {', '.join(PRESETS)}, or an object")
         value = PRESETS[value][len(shape)]
+    if not isinstance(value, Augmentation):
+        raise ValueError(f"{value!r} is no augmentation: give a name or an object such as ImageAugmentation()")
     value.check(shape)
     return value

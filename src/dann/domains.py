@@ -140,15 +140,17 @@ class Domains:
         in_source = np.concatenate(list(parts.values()))
         classes = np.unique(labels[in_source])
         if len(classes) < 2:
-            raise ValueError(f"the source has one class, {classes[0]!r}: a model needs at least two")
+            what = "label" if continuous else "class"
+            raise ValueError(f"the source has one {what}, {classes.tolist()[0]!r}: a model needs at least two")
         if continuous:
             classes = classes[:0]
+        factors = class_factors(class_weight, classes)
         sources = tuple(
             Domain(
                 name,
                 x if len(rows) == len(x) else x[rows],  # no needless copy
                 labels[rows] if continuous else encode(labels[rows], classes, name),
-                source_weights(labels[rows], None if weight is None else weight[rows], class_weight, name),
+                source_weights(labels[rows], None if weight is None else weight[rows], factors, name),
             )
             for name, rows in parts.items()
         )
@@ -312,15 +314,25 @@ def as_numbers(y: Any, n: int, what: str, ignore: np.ndarray | None = None) -> n
         a = a[:, 0]
     if a.shape != (n,):
         raise ValueError(f"{what} has shape {a.shape}; expected one label for each of the {n} rows")
+    kept = np.setdiff1d(np.arange(n), [] if ignore is None else ignore)
+    values = np.zeros(n)
     try:
-        a = a.astype(np.float64)
+        values[kept] = a[kept].astype(np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{what} holds labels of type {a.dtype}, for example {a[0]!r}; expected numbers") from None
-    counts = np.ones(n, dtype=bool)
-    counts[ignore if ignore is not None else []] = False
-    if bad := np.flatnonzero(counts & ~np.isfinite(a)).tolist():
+        raise ValueError(f"{what} holds labels that are no numbers, such as {first_text(a[kept])!r}") from None
+    if bad := kept[~np.isfinite(values[kept])].tolist():
         raise ValueError(f"{what} has {len(bad)} labels that are missing or infinite, the first in row {bad[0]}")
-    return a
+    return values
+
+
+def first_text(values: np.ndarray) -> Any:
+    """Return the first value that is no number."""
+    for value in values.tolist():
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            return value
+    return values[0]
 
 
 def target_labels(y: Any, n: int, classes: np.ndarray | None) -> np.ndarray:
@@ -341,7 +353,7 @@ def target_labels(y: Any, n: int, classes: np.ndarray | None) -> np.ndarray:
     if known.any():
         values = np.array(given[known].tolist())
         if classes is None:
-            coded[known] = as_numbers(values, len(values), "y_target")
+            coded = np.where(known, as_numbers(y, n, "y_target", ignore=np.flatnonzero(~known)), np.nan)
         else:
             coded[known] = encode(values, classes, "the target")
     return coded
@@ -369,32 +381,48 @@ def as_weights(weights: Any, n: int, what: str = "sample_weight") -> np.ndarray 
 def check_mass(weight: np.ndarray, what: str) -> np.ndarray:
     """Return weights, or raise ValueError where they leave nothing of a domain."""
     if not weight.sum() > 0:
-        raise ValueError(f"sample_weight is 0 for all {len(weight)} rows of {what}: there is nothing to train on")
+        raise ValueError(f"all {len(weight)} rows of {what} have the weight 0: there is nothing to train on")
     return weight
 
 
-def source_weights(labels: np.ndarray, weight: np.ndarray | None, by_class: Any, what: str) -> np.ndarray | None:
+def class_factors(by_class: Any, classes: np.ndarray) -> dict[Any, float] | str | None:
+    """Check the weights of classes: None, "balanced", or a dict from label to weight.
+
+    Raises
+    ------
+    ValueError
+        Anything else; a label that no source has; a weight that is negative or no number.
+    """
+    if by_class is None or (isinstance(by_class, str) and by_class == "balanced"):
+        return by_class
+    if not isinstance(by_class, dict):
+        raise ValueError(f"class_weight={by_class!r} must be 'balanced' or a dict from class label to weight")
+    if unseen := [label for label in by_class if label not in classes.tolist()]:
+        raise ValueError(f"class_weight names {unseen[0]!r}, and the classes are {classes[:10].tolist()}")
+    as_weights(list(by_class.values()), len(by_class), "class_weight")
+    return by_class
+
+
+def source_weights(
+    labels: np.ndarray, weight: np.ndarray | None, by_class: dict[Any, float] | str | None, what: str
+) -> np.ndarray | None:
     """Return the weights of a source's rows, None where all are drawn alike.
 
     Raises
     ------
     ValueError
-        ``by_class`` is neither None, "balanced" nor a dict of labels that are there; the weights leave nothing.
+        The weights leave nothing of the source.
     """
     if by_class is None:
         return None if weight is None else check_mass(weight, what)
-    if by_class != "balanced" and not isinstance(by_class, dict):
-        raise ValueError(f"class_weight={by_class!r} must be 'balanced' or a dict from class label to weight")
     weight = np.ones(len(labels)) if weight is None else weight
-    present = np.unique(labels)
-    if by_class == "balanced":
-        mass = {label: weight[labels == label].sum() for label in present.tolist()}
-        by_class = {label: 1 / m if m > 0 else 0.0 for label, m in mass.items()}
-    elif unseen := [label for label in by_class if label not in present.tolist()]:
-        raise ValueError(f"class_weight names {unseen[0]!r}, and {what} has the classes {present[:10].tolist()}")
-    factors = as_weights([by_class.get(label, 1.0) for label in present.tolist()], len(present), "class_weight")
-    assert factors is not None
-    return check_mass(weight * factors[np.searchsorted(present, labels)], what)
+    present, code = np.unique(labels, return_inverse=True)
+    if isinstance(by_class, dict):
+        factors = np.array([by_class.get(label, 1.0) for label in present.tolist()], dtype=np.float64)
+    else:
+        mass = np.bincount(code, weights=weight)
+        factors = np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
+    return check_mass(weight * factors[code], what)
 
 
 def encode(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:

@@ -209,7 +209,9 @@ def mmd(kernel: Tensor, n: int, estimator: str = "biased") -> Tensor:
     return first + second - 2 * between
 
 
-def domain_loss(logits: Tensor, domain: Tensor, smoothing: float = 0.0, weight: Tensor | None = None) -> Tensor:
+def domain_loss(
+    logits: Tensor, domain: Tensor, smoothing: float = 0.0, weight: Tensor | None = None, normalized: bool = True
+) -> Tensor:
     """Cross entropy of the domain classifier: the mean over the rows of each domain, then summed over the domains.
 
     With one source this is mean_S CE + mean_T CE, the weight of Ganin et al. (JMLR 2016, equation 9); one mean over
@@ -224,11 +226,14 @@ def domain_loss(logits: Tensor, domain: Tensor, smoothing: float = 0.0, weight: 
         Label smoothing, 0 … 1.
     weight : Tensor (n,), optional
         Weights ≥ 0 of the rows inside the mean of their domain.
+    normalized : bool
+        Divide a domain's sum by the sum of its weights, or by its number of rows: light rows then make a light domain.
     """
     numbers = torch.arange(logits.shape[1], device=domain.device)
     if weight is not None:
         per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing)
-        mass = ((domain[:, None] == numbers) * weight[:, None]).sum(0).clamp(min=torch.finfo(weight.dtype).tiny)
+        share = weight if normalized else torch.ones_like(weight)
+        mass = ((domain[:, None] == numbers) * share[:, None]).sum(0).clamp(min=torch.finfo(weight.dtype).tiny)
         return (per_row * weight / mass[domain]).sum()
     share = 1 / (domain[:, None] == numbers).sum(0).clamp(min=1)  # of a row in its domain; one_hot would wait for a GPU
     if not smoothing:

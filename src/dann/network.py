@@ -32,7 +32,6 @@ class View:
     domain: Tensor  # (n,)
     index: Tensor  # (n,) row number inside its own domain
     features: Tensor  # (n, dim)
-    encode: Callable[[Tensor], Tensor]  # normalised rows of this side (n, *input) → features (n, dim)
     head: Callable[[Tensor], Tensor]  # features → logits
     labelled: bool  # False: no label of this side is known
     variant: Tensor | None = None  # (n, *input) strong variations of x, on the target's side of methods of two views
@@ -161,30 +160,32 @@ class Network(nn.Module):
 
     def encode(self, batch: Batch, rows: slice = slice(None)) -> View:
         """Encode some rows of a batch together."""
-        encode = self.encode_source if rows.start is None and self.encoding == "per-domain" else self.features
-        return self._view(batch, rows, encode(self.normalize(batch.x[rows])), encode)
+        unseen = self.encoding == "per-domain" and rows == slice(batch.n_source)
+        return self._view(
+            batch, rows, (self.features_unseen if unseen else self.features)(self.normalize(batch.x[rows]))
+        )
 
     def features(self, x: Tensor) -> Tensor:
         """Return features (n, dim) of normalised rows (n, *input)."""
         return single(self.encoder(x))
 
-    def encode_source(self, x: Tensor) -> Tensor:
-        """Return the features of normalised source rows, and leave no trace of them in the statistics of batch norm."""
-        layers = [layer for layer in self.encoder.modules() if isinstance(layer, _BatchNorm)]
-        momenta = [layer.momentum for layer in layers]
+    def features_unseen(self, x: Tensor) -> Tensor:
+        """Return the features of normalised rows, which leave no trace in the running statistics of batch norm."""
+        layers = [layer for layer in self.encoder.modules() if isinstance(layer, _BatchNorm) and layer.training]
+        tracked = [layer.track_running_stats for layer in layers]
         try:
             for layer in layers:
-                layer.momentum = 0.0
+                layer.track_running_stats = False
             return self.features(x)
         finally:
-            for layer, momentum in zip(layers, momenta, strict=True):
-                layer.momentum = momentum
+            for layer, tracks in zip(layers, tracked, strict=True):
+                layer.track_running_stats = tracks
 
-    def _view(self, batch: Batch, rows: slice, features: Tensor, encode: Callable[[Tensor], Tensor]) -> View:
+    def _view(self, batch: Batch, rows: slice, features: Tensor) -> View:
         labelled = batch.target_labelled or rows.start is None  # sources come first, and have labels
         sides = (batch.x[rows], batch.y[rows], batch.domain[rows], batch.index[rows])
         variant = batch.variant if rows.start == batch.n_source else None
-        return View(*sides, features, encode, self.head, labelled, variant)
+        return View(*sides, features, self.head, labelled, variant)
 
     def views(self, batch: Batch) -> tuple[View, View]:
         """Encode a batch and split it into its source and target sides."""
@@ -193,8 +194,7 @@ class Network(nn.Module):
             return self.encode(batch, source), self.encode(batch, target)
         # one split, whose backward joins the halves; two slices would each fill and add a whole gradient
         sides = self.encoder(self.normalize(batch.x)).split((batch.n_source, len(batch.x) - batch.n_source))
-        first, second = (single(side) for side in sides)
-        return self._view(batch, source, first, self.features), self._view(batch, target, second, self.features)
+        return self._view(batch, source, single(sides[0])), self._view(batch, target, single(sides[1]))
 
     def work(self, shape: tuple[int, ...]) -> int:
         """Count the multiply-adds of the forward pass of one row, ``shape`` without the batch, by a dry run."""

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterable
 from dataclasses import fields
 from pathlib import Path
@@ -77,13 +76,11 @@ def fingerprint(arrays: Iterable[np.ndarray], config: Any) -> str:
 
 
 def save_evidence(path: str | os.PathLike[str], evidence: Evidence) -> Path:
-    """Write the arrays of an evaluation pass into one ``.npz`` file, which appears whole or not at all."""
-    import io
+    """Write the arrays of an evaluation pass into one safetensors file, which appears whole or not at all."""
+    from safetensors.numpy import save
 
-    buffer = io.BytesIO()
-    arrays = {f.name: array for f in fields(evidence) if (array := getattr(evidence, f.name)) is not None}
-    np.savez_compressed(buffer, **arrays)
-    return write(path, buffer.getvalue())
+    arrays = {f.name: np.ascontiguousarray(a) for f in fields(evidence) if (a := getattr(evidence, f.name)) is not None}
+    return write(path, save(arrays))
 
 
 def load_evidence(path: str | os.PathLike[str]) -> Evidence:
@@ -95,12 +92,12 @@ def load_evidence(path: str | os.PathLike[str]) -> Evidence:
     ValueError
         The file is none of these.
     """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return Evidence(**{name: arrays[name] for name in arrays.files})
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        return Evidence(**load(Path(path).read_bytes()))
+    except (SafetensorError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no evidence: {error}") from error
 
 

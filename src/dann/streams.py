@@ -96,11 +96,14 @@ class ArrayStream:
         """Return the variations of a batch's rows, and the strong ones of its target rows, if there are such."""
         if self.augmentation is None and self.strong_augmentation is None:
             return x, None
-        seed = np.random.SeedSequence((self.seed, step)).generate_state(1, np.uint64)
+        seed = np.random.SeedSequence((self.seed % 2**63, step)).generate_state(1, np.uint64)
         generator = torch.Generator(self.device).manual_seed(int(seed[0] // 2))
         weak, strong = self.augmentation, self.strong_augmentation
         variant = None if strong is None else strong(x[-self.sizes[-1] :], generator)
-        return x if weak is None else weak(x, generator), variant
+        if weak is None:
+            return x, variant
+        blocks = [x] if weak.by_row else x.split(self.sizes)
+        return torch.cat([weak(block, generator) for block in blocks]), variant
 
     def _rows(self, k: int, step: int) -> torch.Tensor:
         n, size = len(self.x[k]), self.sizes[k]

@@ -69,3 +69,16 @@ def test_a_memory_that_is_too_small_is_refused(arrays):
         ATDOC(weight=-1).check(None)
     with pytest.raises(ValueError, match="batch_size=64 is more than the memory of 32 rows holds"):
         DomainAdapter(ATDOC(memory=32), steps=1).fit(arrays.x, arrays.y, arrays.xt)
+
+
+def test_every_row_is_remembered_once_and_as_it_was_last():
+    memory = Memory(8, 3, 4)
+    first, again = rows(3, seed=1), rows(3, seed=2)
+    memory.store(first)
+    memory.store(again)
+    assert sorted(memory.index.tolist()) == [-1] * 5 + [0, 1, 2]
+    latest = memory.features[[memory.index.tolist().index(k) for k in range(3)]]
+    torch.testing.assert_close(latest, torch.nn.functional.normalize(again.features))
+    twice = Rows(torch.tensor([5, 5, 6]), again.features, again.logits)
+    memory.store(twice)
+    assert memory.index.tolist().count(5) == 1

@@ -33,9 +33,7 @@ def views(net, x_source, x_target):
         n = len(x)
         features, _ = net(x)
         y = torch.full((n,), 0 if k == 0 else -1)
-        sides.append(
-            View(x, y, torch.full((n,), k), torch.arange(n), features, net.features, net.head, labelled=k == 0)
-        )
+        sides.append(View(x, y, torch.full((n,), k), torch.arange(n), features, net.head, labelled=k == 0))
     return sides
 
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from dann import FixMatch, Sum
+from dann import FixMatch, Sum, TableAugmentation
 from dann.methods.fixmatch import confident_cross_entropy
 
 
@@ -42,3 +42,19 @@ def test_sums_know_that_a_part_needs_two_views():
 def test_settings_that_train_nothing_are_refused(method, message):
     with pytest.raises(ValueError, match=message):
         method.check(None)
+
+
+@pytest.mark.parametrize("name", ["fixmatch", "self-ensembling", "vada"])
+def test_strong_variations_leave_no_trace_in_the_statistics_of_predictions(name, arrays):
+    from dann import MLP, DomainAdapter
+
+    network = MLP((8,), batch_norm=True)
+    settings = {"steps": 60, "batch_size": 24, "encoding": "per-domain", "lr": 1e-9}
+    fitted = [
+        DomainAdapter(method, network, strong_augmentation=TableAugmentation(noise=50.0), **settings)
+        .fit(arrays.x, arrays.y, arrays.xt)
+        .network_.encoder[1]
+        for method in (name, "source-only")
+    ]
+    torch.testing.assert_close(fitted[0].running_mean, fitted[1].running_mean, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(fitted[0].running_var, fitted[1].running_var, atol=1e-4, rtol=1e-3)

@@ -15,7 +15,7 @@ def test_source_rows_count_as_their_class_does_in_the_target(sides, terms):
     assert weights.mean() == pytest.approx(1)
     of_source = weights[s.source.y]
     logits = s.net.parts["domain"](torch.tensor(np.concatenate(s.f))).detach().numpy()[:, 0]
-    of_source_domain = np.log1p(np.exp(logits[:6])) @ of_source / of_source.sum()
+    of_source_domain = (np.log1p(np.exp(logits[:6])) * of_source).mean()
     of_target_domain = np.log1p(np.exp(-logits[6:])).mean()
     found = terms(method, s)
     assert found["label"] == pytest.approx((of_source * -log_softmax(s.g[0], 1)[range(6), s.source.y]).mean())
@@ -50,3 +50,14 @@ def test_classes_that_the_target_lacks_lose_their_weight_and_it_keeps_what_dann_
 def test_a_negative_weight_is_refused():
     with pytest.raises(ValueError, match="weight=-1 is negative"):
         PADA(weight=-1).check(None)
+
+
+def test_a_source_of_classes_that_the_target_lacks_counts_for_little():
+    from dann import domain_loss
+
+    logits = torch.zeros(6, 3, requires_grad=True)
+    weight, domain = torch.tensor([1.0, 1, 1e-4, 1e-4, 1, 1]), torch.tensor([0, 0, 1, 1, 2, 2])
+    (of_rows,) = torch.autograd.grad(domain_loss(logits, domain, weight=weight, normalized=False), logits)
+    assert of_rows[2:4].abs().max() < 1e-3 * of_rows[:2].abs().max()
+    (alike,) = torch.autograd.grad(domain_loss(logits, domain, weight=weight), logits)
+    assert alike[2, 1] == pytest.approx(alike[0, 0].item())

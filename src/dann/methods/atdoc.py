@@ -12,7 +12,7 @@ from .base import Method, Terms
 
 
 class Memory(nn.Module):
-    """The features and predictions of the latest target rows: a ring, filled in place."""
+    """The features and predictions of the latest target rows, each row once: a ring, filled in place."""
 
     features: Tensor
     probabilities: Tensor
@@ -28,13 +28,16 @@ class Memory(nn.Module):
 
     @torch.no_grad()
     def store(self, view: View) -> None:
-        """Write the rows of a batch over the oldest ones."""
+        """Write the rows of a batch over the oldest ones, and forget what was known of the same rows."""
         if len(view.index) > len(self.index):
             raise ValueError(f"batch_size={len(view.index)} is more than the memory of {len(self.index)} rows holds")
+        again = self.index[:, None] == view.index
+        self.index.masked_fill_(again.any(1), -1)
+        twice = (view.index[:, None] == view.index).triu(1).any(0)  # a batch may hold a row more than once
         rows = (self.place + torch.arange(len(view.index), device=view.index.device)) % len(self.index)
         self.features.index_copy_(0, rows, F.normalize(view.features).to(self.features))
         self.probabilities.index_copy_(0, rows, view.logits.softmax(1).to(self.probabilities))
-        self.index.index_copy_(0, rows, view.index)
+        self.index.index_copy_(0, rows, view.index.masked_fill(twice, -1))
         self.place.add_(len(rows))
 
     @torch.no_grad()

@@ -65,7 +65,7 @@ class DIRTT(Method):
         target = net.encode(batch, slice(batch.n_source, None))
         teacher, x = net.parts["teacher"], net.normalize(target.x)
         assert isinstance(teacher, Teacher)
-        smooth = smoothness_loss(lambda x: single(net.head(net.features(x))), x, target.logits, self.radius)
+        smooth = smoothness_loss(lambda x: single(net.head(net.features_unseen(x))), x, target.logits, self.radius)
         taught = teacher(x).softmax(1)
         yield (
             ("encoder", "head"),

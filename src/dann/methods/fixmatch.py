@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..domains import Domains
+from ..functional import single
 from ..network import Network, View
 from .base import Method, Terms
 
@@ -59,6 +60,6 @@ class FixMatch(Method):
     def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
         """Return the label and consistency losses."""
         assert target.variant is not None
-        _, logits = net(target.variant)
+        logits = single(net.head(net.features_unseen(net.normalize(target.variant))))
         consistency = confident_cross_entropy(logits, target.logits, self.threshold)
         return {"label": self.label_loss(source, target), "consistency": self.weight * consistency}

@@ -31,6 +31,7 @@ def weighed(
     weights: Tensor,
     strength: Tensor,
     certain: bool = False,
+    normalized: bool = True,
 ) -> Terms:
     """Return the label and domain losses with source rows weighed by their class, weights (classes,)."""
     features = torch.cat([source.features, target.features])
@@ -44,7 +45,10 @@ def weighed(
         weight = weight * (1 + torch.exp(-entropy(logits.detach())))
     seen = reverse_gradient(method.domain_input(net, features, logits), strength)
     domain = torch.cat([source.domain, target.domain])
-    return {"label": label, "domain": domain_loss(logits_of_domains(net, seen), domain, weight=weight)}
+    return {
+        "label": label,
+        "domain": domain_loss(logits_of_domains(net, seen), domain, weight=weight, normalized=normalized),
+    }
 
 
 @dataclass

@@ -37,14 +37,17 @@ class LabelShift(nn.Module):
         self.register_buffer("shares", uniform.clone())
         self.register_buffer("weights", torch.ones(n_classes))
 
-    @torch.no_grad()
     def update(self, source: View, target: View) -> None:
         """Take a batch in, and improve the weights by a few rounds of projected gradient, all on the device."""
-        numbers = torch.arange(len(self.shares), device=source.y.device)
-        labels = (source.y[:, None] == numbers).to(self.shares)  # one_hot would wait for a GPU
+        self._update(source.logits.detach(), source.y, target.logits.detach())  # computed once, with their gradients
+
+    @torch.no_grad()
+    def _update(self, source_logits: Tensor, y: Tensor, target_logits: Tensor) -> None:
+        numbers = torch.arange(len(self.shares), device=y.device)
+        labels = (y[:, None] == numbers).to(self.shares)  # one_hot would wait for a GPU
         now = {
-            "confusion": source.logits.softmax(1).T.to(labels) @ labels / len(labels),
-            "predicted": target.logits.softmax(1).mean(0),
+            "confusion": source_logits.softmax(1).T.to(labels) @ labels / len(labels),
+            "predicted": target_logits.softmax(1).mean(0),
             "shares": labels.mean(0),
         }
         for name, value in now.items():

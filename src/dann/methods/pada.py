@@ -23,10 +23,9 @@ class TargetShares(nn.Module):
         super().__init__()
         self.register_buffer("shares", torch.full((n_classes,), 1 / n_classes))
 
-    @torch.no_grad()
     def weights(self, target: View) -> Tensor:
         """Take a batch in; return weights (classes,) in proportion to the shares, 1 on average."""
-        self.shares.lerp_(target.logits.softmax(1).mean(0).to(self.shares), 1 - DECAY)
+        self.shares.lerp_(target.logits.detach().softmax(1).mean(0).to(self.shares), 1 - DECAY)
         return self.shares * len(self.shares)
 
 
@@ -69,4 +68,5 @@ class PADA(Method):
         """Return the weighed label and domain losses."""
         shares = net.parts["shares"]
         assert isinstance(shares, TargetShares)
-        return weighed(self, net, source, target, shares.weights(target), self.weight * warmup(progress))
+        weights = shares.weights(target)
+        return weighed(self, net, source, target, weights, self.weight * warmup(progress), normalized=False)

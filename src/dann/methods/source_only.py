@@ -23,8 +23,8 @@ class SourceOnly(Method):
 
     def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
         """Yield one move on the source rows."""
+        source = net.encode(batch, slice(batch.n_source))
         if net.encoding == "per-domain":
             with torch.no_grad():
                 net.encode(batch, slice(batch.n_source, None))
-        source = net.encode(batch, slice(batch.n_source))
         yield net.players, {"label": label_loss(source.logits, source.y, complete=True)}

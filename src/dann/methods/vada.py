@@ -60,7 +60,7 @@ class VADA(Method):
 
     The label loss, the domain loss through the gradient reversal, the entropy of the target's predictions, and on both
     domains the divergence of predictions under the worst small change of a row. Strong where classes form
-    clusters; three passes through the network for every row. Rows that batch norm sees are counted three times too.
+    clusters; three passes through the network for every row.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ class VADA(Method):
 
         def smooth(side: View) -> Tensor:
             return smoothness_loss(
-                lambda x: single(net.head(side.encode(x))), net.normalize(side.x), side.logits, self.radius
+                lambda x: single(net.head(net.features_unseen(x))), net.normalize(side.x), side.logits, self.radius
             )
 
         features = reverse_gradient(torch.cat([source.features, target.features]), self.weight)

@@ -10,9 +10,10 @@ from ..evidence import Evidence
 
 
 def importance_weights(evidence: Evidence) -> np.ndarray:
-    """Return the weights p_target(f) / p_source(f) of the source rows' features, float64 (n,), 1 on average.
+    """Return the weights p_target(f) / p_source(f) of the source rows' features, float64 (n,).
 
-    A logistic regression tells the domains apart; every row is judged by one of five that did not see it.
+    A logistic regression tells the domains apart; every row is judged by one of five that did not see it. Over the
+    whole source they are 1 on average, over few rows not quite: deep embedded validation corrects for that.
 
     Raises
     ------
@@ -27,5 +28,4 @@ def importance_weights(evidence: Evidence) -> np.ndarray:
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     p = cross_val_predict(model, features, domain, cv=folds, method="predict_proba")[:n, 1].clip(1e-6, 1 - 1e-6)
-    weights = p / (1 - p)
-    return weights / weights.mean()
+    return p / (1 - p) * (n / m)
