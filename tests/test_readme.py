@@ -52,14 +52,15 @@ def test_the_pages_show_code_and_commands():
     assert {words[0] for words in commands("make")} == {"demo", "test"}
 
 
-def test_python_code_of_the_methods_page_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["methods.md", "judgement.md"])
+def test_python_code_of_the_pages_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "methods.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / name).read_text(encoding="utf-8")
     code = re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
-    assert len(code) >= 4
+    assert len(code) >= 3
     names = {}
     for number, block in enumerate(code):  # later blocks go on from earlier ones
-        exec(compile(block, f"methods.md, python block {number + 1}", "exec"), names)
+        exec(compile(block, f"{name}, python block {number + 1}", "exec"), names)
 
 
 def test_every_method_of_the_methods_page_exists():
