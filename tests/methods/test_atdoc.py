@@ -82,3 +82,11 @@ def test_every_row_is_remembered_once_and_as_it_was_last():
     twice = Rows(torch.tensor([5, 5, 6]), again.features, again.logits)
     memory.store(twice)
     assert memory.index.tolist().count(5) == 1
+
+
+def test_what_was_forgotten_balances_no_class():
+    plain, replaced, query = Memory(8, 3, 4), Memory(8, 3, 4), rows(3, first=5, seed=3)
+    replaced.store(rows(3, seed=1))
+    for memory in (plain, replaced):
+        memory.store(rows(3, seed=2))
+    torch.testing.assert_close(replaced.neighbours(query, 2), plain.neighbours(query, 2))

@@ -50,7 +50,7 @@ class Memory(nn.Module):
         similarity = F.normalize(view.features).to(self.features) @ self.features.T
         absent = (self.index == -1) | (self.index == view.index[:, None])
         nearest = similarity.masked_fill(absent, -2.0).topk(n, dim=1).indices
-        sharp = self.probabilities.square()
+        sharp = self.probabilities.square() * (self.index != -1)[:, None]
         sharp = sharp / sharp.sum(0).clamp_min(1e-12)
         sharp = sharp / sharp.sum(1, keepdim=True).clamp_min(1e-12)
         there = ~absent.gather(1, nearest)
