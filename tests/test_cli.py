@@ -18,11 +18,14 @@ import dann.experiments.adapt
 import dann.experiments.moons
 import dann.readers.table
 from dann import DANN, MLP, DomainAdapter, runs
+from dann.augmentation import AUGMENTATIONS
 from dann.backbones import BACKBONES
 from dann.cli import main
 from dann.datasets import DATASETS
 from dann.experiments import EXPERIMENTS, Study
+from dann.experiments.recipes import RECIPES
 from dann.methods import METHODS
+from dann.validators import VALIDATORS
 
 EXPLODED = []
 SPECIES = ("cat", "dog")
@@ -713,7 +716,7 @@ def test_a_rare_class_is_in_training_whatever_the_seed(write, adapt, undrawn):
 def test_the_list_shows_everything_that_has_a_name(dann_):
     code, out, _ = dann_("list")
     assert code == 0
-    for registry in (METHODS, BACKBONES, DATASETS, EXPERIMENTS):
+    for registry in (METHODS, BACKBONES, AUGMENTATIONS, VALIDATORS, DATASETS, EXPERIMENTS, RECIPES):
         for name in registry:
             assert any(line.split()[:1] == [name] for line in out.splitlines()), name
 

@@ -150,20 +150,26 @@ def predict(
 
 @app.command(name="list")
 def list_() -> None:
-    """Show methods, backbones, datasets and experiments."""
+    """Show methods, backbones, augmentations, validators, datasets, experiments and recipes."""
     from rich.table import Table
 
+    from .augmentation import AUGMENTATIONS
     from .backbones import BACKBONES
     from .datasets import DATASETS
     from .experiments import EXPERIMENTS
+    from .experiments.recipes import RECIPES
     from .methods import METHODS
+    from .validators import VALIDATORS
 
     first_line = lambda thing: (thing.__doc__ or "").strip().splitlines()[0]  # noqa: E731
     for title, entries in (
         ("Methods", {name: first_line(m) for name, m in METHODS.items()}),
         ("Backbones", {name: first_line(b) for name, b in BACKBONES.items()}),
+        ("Augmentations", {name: first_line(a) for name, a in AUGMENTATIONS.items()}),
+        ("Validators", {name: first_line(v) for name, v in VALIDATORS.items()}),
         ("Datasets", {name: first_line(d) for name, d in DATASETS.items()}),
         ("Experiments", {name: e.summary for name, e in EXPERIMENTS.items()}),
+        ("Recipes", {name: r.summary for name, r in RECIPES.items()}),
     ):
         table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2))
         for name, line in entries.items():
