@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from dann.estimates import ESTIMATORS, calibrated, interval, on_the_line, temperature
+from dann.estimates import atc, calibrated, disagreement, doc, importance_weighted, interval, on_the_line, temperature
 from dann.evidence import Evidence
 
 
@@ -48,7 +48,7 @@ def test_atc_counts_target_rows_above_the_threshold_that_fits_the_source():
     errors = sum(made.source_logits.argmax(1) != made.source_y)
     threshold = sorted(score(scaled.source_logits))[errors]
     expected = np.mean([s >= threshold for s in score(scaled.target_logits)])
-    assert ESTIMATORS["atc"](made) == pytest.approx(expected)
+    assert atc(made) == pytest.approx(expected)
 
 
 def test_doc_lowers_the_accuracy_by_the_fall_of_confidence():
@@ -57,7 +57,7 @@ def test_doc_lowers_the_accuracy_by_the_fall_of_confidence():
     scaled = calibrated(made)
     fall = softmax(scaled.source_logits).max(1).mean() - softmax(scaled.target_logits).max(1).mean()
     right = np.mean(made.source_logits.argmax(1) == made.source_y)
-    assert ESTIMATORS["doc"](made) == pytest.approx(right - fall)
+    assert doc(made) == pytest.approx(right - fall)
 
 
 def test_the_difference_of_confidences_is_right_for_a_model_that_stays_calibrated():
@@ -66,7 +66,7 @@ def test_the_difference_of_confidences_is_right_for_a_model_that_stays_calibrate
     target, hidden = calibrated_model(3000, 1.5, rng)
     truth = (target.argmax(1) == hidden).mean()
     assert (source.argmax(1) == y).mean() > truth + 0.1
-    assert ESTIMATORS["doc"](evidence(5 * source, y, 5 * target)) == pytest.approx(truth, abs=0.03)
+    assert doc(evidence(5 * source, y, 5 * target)) == pytest.approx(truth, abs=0.03)
 
 
 def test_weighed_accuracy_is_right_under_covariate_shift():
@@ -77,16 +77,16 @@ def test_weighed_accuracy_is_right_under_covariate_shift():
     logits = np.tile([1.0, 0.0], (4000, 1))
     made = evidence(logits, np.where(right, 0, 1), logits, (source, target))
     assert right.mean() > hidden.mean() + 0.2
-    assert ESTIMATORS["importance-weighted"](made) == pytest.approx(hidden.mean(), abs=0.04)
+    assert importance_weighted(made) == pytest.approx(hidden.mean(), abs=0.04)
 
 
 def test_disagreement_is_the_agreement_of_others():
     target = np.eye(3)[[0, 1, 2, 0]]
     others = np.stack([np.eye(3)[[0, 1, 2, 1]], np.eye(3)[[1, 1, 0, 0]]])
     made = evidence(np.eye(3), np.arange(3), target, others=others)
-    assert ESTIMATORS["disagreement"](made) == pytest.approx((3 / 4 + 2 / 4) / 2)
+    assert disagreement(made) == pytest.approx((3 / 4 + 2 / 4) / 2)
     with pytest.raises(ValueError, match=r"others=\[...\]"):
-        ESTIMATORS["disagreement"](evidence(np.eye(3), np.arange(3), target))
+        disagreement(evidence(np.eye(3), np.arange(3), target))
 
 
 def test_on_the_line_finds_accuracies_of_independent_models():
@@ -111,7 +111,7 @@ def test_the_interval_covers_what_chance_does_to_the_rows():
         rng = np.random.default_rng(seed)
         source, y = calibrated_model(400, 3.0, rng)
         target, _ = calibrated_model(150, 1.5, rng)
-        low, high = interval(ESTIMATORS["doc"], evidence(source, y, target), rounds=40)
+        low, high = interval(doc, evidence(source, y, target), rounds=40)
         covered.append(low <= TRUTH <= high)
         assert 0.03 < high - low < 0.2
     assert sum(covered) >= 15

@@ -104,7 +104,6 @@ class Domains:
             How often training draws each row of ``X`` in proportion to the others of its domain, ≥ 0.
         class_weight : "balanced" or dict, optional
             Factors on the weights of source rows by label; "balanced" gives all classes of a source the same mass.
-
         continuous : bool
             Labels are numbers and not classes.
 

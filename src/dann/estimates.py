@@ -135,14 +135,6 @@ def on_the_line(candidates: Sequence[Evidence]) -> list[float]:
     return norm.cdf(slope * accuracy + offset).tolist()
 
 
-ESTIMATORS: dict[str, Estimator] = {
-    "atc": atc,
-    "doc": doc,
-    "importance-weighted": importance_weighted,
-    "disagreement": disagreement,
-}
-
-
 def interval(
     estimator: Estimator, evidence: Evidence, rounds: int = 200, level: float = 0.9, seed: int = 0
 ) -> tuple[float, float]:

@@ -19,8 +19,8 @@ class Evidence:
         Class codes 0 … classes - 1.
     target_features : ndarray (m, dim)
     target_logits : ndarray (m, classes)
-    mixed_logits : ndarray (k, classes), optional
-        Of mixtures of target rows; see `mixtures`.
+    mixed_logits : ndarray (m, classes), optional
+        Of every target row mixed with another one; see `mixtures`.
     other_target_logits : ndarray (models, m, classes), optional
         Of the same target rows, by other trainings with the same settings.
 

@@ -35,7 +35,7 @@ class DomainRegressor(RegressorMixin, Adapter):
         if self.class_weight is not None:
             raise ValueError(f"class_weight={self.class_weight!r}: continuous labels have no classes")
         domains = Domains.from_arrays(X, y, X_target, y_target, sample_domain, sample_weight, continuous=True)
-        labels = np.concatenate([d.y for d in domains.sources]).astype(np.float64)
+        labels = np.concatenate([d.y for d in domains.sources])
         self.center_, self.spread_ = float(labels.mean()), float(labels.std())
         scaled = [replace(d, y=((d.y - self.center_) / self.spread_).astype(np.float32)) for d in domains.all]
         return replace(domains, sources=tuple(scaled[:-1]), target=scaled[-1])
