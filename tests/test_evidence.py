@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from dann import runs
-from dann.evidence import Evidence, mixtures
+from dann.evidence import Evidence, mixtures, nearest
 
 ROWS = {
     "source_features": np.zeros((5, 2)),
@@ -30,6 +30,9 @@ def test_there_is_no_place_for_target_labels():
         ({"target_features": np.ones((4, 3))}, r"target_features has shape \(4, 3\); expected \(4, 2\)"),
         ({"mixed_logits": np.ones((3, 3))}, "mixed_logits has shape"),
         ({"other_target_logits": np.ones((2, 3, 3))}, "other_target_logits has shape"),
+        ({"target_neighbors": np.zeros((3, 2), int)}, r"target_neighbors has shape \(3, 2\); expected \(4, 2\)"),
+        ({"target_neighbors": np.full((4, 2), 4)}, "target_neighbors are no row numbers from 0 to 3"),
+        ({"source_neighbors": np.zeros((5, 2))}, "source_neighbors are no row numbers from 0 to 4"),
         ({"source_y": np.array([0, 1, 2, 0, 3])}, "source_y has labels from 0 to 3: not 0 … 2"),
         ({"source_y": np.array([0, -1, 2, 0, 1])}, "source_y has labels from -1"),
         ({"target_logits": np.full((4, 3), np.nan)}, "target_logits holds NaN or infinite values: the model has div"),
@@ -76,3 +79,19 @@ def test_other_arrays_damage_and_pickles_are_refused(tmp_path):
 def test_mixtures_are_a_permutation():
     assert sorted(mixtures(7).tolist()) == list(range(7))
     assert np.array_equal(mixtures(7), mixtures(7))
+
+
+def test_nearest_rows_are_found_without_themselves():
+    x = np.array([[0.0, 0], [1, 0], [10, 0], [12, 0]])
+    assert nearest(x, 1)[:, 0].tolist() == [1, 0, 3, 2]
+    assert nearest(x, 9).shape == (4, 3)
+
+
+def test_columns_of_tables_count_alike_and_constant_ones_nothing():
+    x = np.array([[0.0, 0, 7], [0.1, 1000, 7], [5, 10, 7], [5.1, 1010, 7]])
+    assert nearest(x, 1)[:, 0].tolist() == nearest(x * [1, 1e-3, 1], 1)[:, 0].tolist()
+
+
+def test_one_row_has_no_neighbours():
+    with pytest.raises(ValueError, match="neighbours need two rows; there are 1"):
+        nearest(np.zeros((1, 2)))

@@ -23,6 +23,10 @@ class Evidence:
         Of every target row mixed with another one; see `mixtures`.
     other_target_logits : ndarray (models, m, classes), optional
         Of the same target rows, by other trainings with the same settings.
+    source_neighbors : ndarray (n, k) int, optional
+        Of every source row, the source rows that lie nearest in the space of the inputs; see `nearest`.
+    target_neighbors : ndarray (m, k) int, optional
+        The same among the target's rows.
 
     Raises
     ------
@@ -37,6 +41,8 @@ class Evidence:
     target_logits: np.ndarray
     mixed_logits: np.ndarray | None = None
     other_target_logits: np.ndarray | None = None
+    source_neighbors: np.ndarray | None = None
+    target_neighbors: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n, classes = self.source_logits.shape
@@ -51,6 +57,11 @@ class Evidence:
             expected["mixed_logits"] = (m, classes)
         if self.other_target_logits is not None:
             expected["other_target_logits"] = (len(self.other_target_logits), m, classes)
+        for name, rows in (("source_neighbors", n), ("target_neighbors", m)):
+            if (neighbors := getattr(self, name)) is not None:
+                expected[name] = (rows, neighbors.shape[-1])
+                if neighbors.dtype.kind not in "iu" or neighbors.min() < 0 or neighbors.max() >= rows:
+                    raise ValueError(f"{name} are no row numbers from 0 to {rows - 1}")
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}; expected {shape}")
@@ -93,3 +104,27 @@ class Evidence:
 def mixtures(n: int, seed: int = 0) -> np.ndarray:
     """Return, for every one of n rows, the row that it is mixed with: a permutation, int (n,)."""
     return np.random.default_rng(seed).permutation(n)
+
+
+def nearest(x: np.ndarray, k: int = 5) -> np.ndarray:
+    """Return for every row the numbers of the k rows that lie nearest to it, int (n, k): Euclidean, without itself.
+
+    Parameters
+    ----------
+    x : ndarray (n, ...)
+        Inputs. The columns of tables are scaled to a standard deviation of 1; images stay as they are.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two rows.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    if len(x) < 2:
+        raise ValueError(f"neighbours need two rows; there are {len(x)}")
+    table, x = x.ndim == 2, x.reshape(len(x), -1).astype(np.float64)
+    if table:
+        deviation = x.std(0)
+        x = (x - x.mean(0)) / np.where(deviation > 0, deviation, 1.0)
+    return NearestNeighbors(n_neighbors=min(k, len(x) - 1)).fit(x).kneighbors(return_distance=False)

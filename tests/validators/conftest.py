@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dann.evidence import Evidence, mixtures
+from dann.evidence import Evidence, mixtures, nearest
 
 
 def evidence(kind="random", n=40, m=30, classes=3, dim=4, seed=0):
@@ -23,7 +23,8 @@ def evidence(kind="random", n=40, m=30, classes=3, dim=4, seed=0):
         features, of_target = np.ones((n, dim)), np.ones((m, dim))
     others = np.stack([of_target_logits, rng.normal(size=(m, classes))])
     mixed = 0.55 * of_target_logits + 0.45 * of_target_logits[mixtures(m)]
-    return Evidence(features, logits, y, of_target, of_target_logits, mixed, others)
+    near = [nearest(rng.normal(size=(len(c), 2)) + 5 * c[:, None]) if len(c) > 1 else None for c in (y, target)]
+    return Evidence(features, logits, y, of_target, of_target_logits, mixed, others, *near)
 
 
 @pytest.fixture

@@ -42,7 +42,17 @@ def test_a_right_model_beats_one_that_guesses(name, make_evidence):
 
 
 @pytest.mark.parametrize(
-    "name", ["source-accuracy", "diversity", "information-maximization", "bnm", "class-ami", "v-measure", "silhouette"]
+    "name",
+    [
+        "source-accuracy",
+        "diversity",
+        "information-maximization",
+        "bnm",
+        "class-ami",
+        "v-measure",
+        "silhouette",
+        "neighbors",
+    ],
 )
 def test_collapse_costs(name, make_evidence):
     assert VALIDATORS[name](make_evidence("right")) > VALIDATORS[name](make_evidence("collapsed"))
@@ -219,10 +229,29 @@ def test_agreement_of_trainings(make_evidence):
     assert VALIDATORS["agreement"](made) == pytest.approx(np.mean(shares))
 
 
+def test_neighbors_is_cohens_kappa_of_rows_and_their_neighbours(make_evidence):
+    made = make_evidence()
+    predicted, pairs = made.target_logits.argmax(1), []
+    for row, near in enumerate(made.target_neighbors):
+        pairs += [(predicted[row], predicted[other]) for other in near]
+    share = np.bincount(predicted, minlength=3) / len(predicted)
+    agreement, chance = np.mean([a == b for a, b in pairs]), (share**2).sum()
+    assert VALIDATORS["neighbors"](made) == pytest.approx((agreement - chance) / (1 - chance))
+
+
+def test_neighbors_finds_the_classes_that_follow_the_inputs(make_evidence):
+    scores = [VALIDATORS["neighbors"](make_evidence(kind, m=200)) for kind in ("right", "random", "collapsed")]
+    assert scores[0] > 0.9
+    assert abs(scores[1]) < 0.1
+    assert scores[2] == 0
+
+
 # evidence that is missing or too little
 
 
-@pytest.mark.parametrize(("name", "message"), [("mixval", "mixed=True"), ("agreement", r"others=\[...\]")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("mixval", "mixed=True"), ("agreement", r"others=\[...\]"), ("neighbors", "neighbors=True")]
+)
 def test_evidence_that_was_not_collected_is_asked_for(name, message, make_evidence):
     made = make_evidence()
     bare = Evidence(made.source_features, made.source_logits, made.source_y, made.target_features, made.target_logits)

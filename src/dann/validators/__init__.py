@@ -13,6 +13,7 @@ from .importance import dev, devn, iwcv
 from .information_maximization import information_maximization
 from .mixval import mixval
 from .mmd import mmd
+from .neighbors import neighbors
 from .rank_me import rank_me
 from .silhouette import silhouette
 from .snd import snd
@@ -42,6 +43,7 @@ VALIDATORS: dict[str, Validator] = {
     "mmd": mmd,
     "a-distance": a_distance,
     "agreement": agreement,
+    "neighbors": neighbors,
 }
 
 __all__ = ["VALIDATORS", "Validator"]

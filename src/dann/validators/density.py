@@ -8,6 +8,8 @@ from sklearn.preprocessing import StandardScaler
 
 from ..evidence import Evidence
 
+KEPT = "_importance_weights"  # several validators ask for them, and they take longer than all else
+
 
 def importance_weights(evidence: Evidence) -> np.ndarray:
     """Return the weights p_target(f) / p_source(f) of the source rows' features, float64 (n,).
@@ -20,6 +22,8 @@ def importance_weights(evidence: Evidence) -> np.ndarray:
     ValueError
         Fewer than five rows on a side.
     """
+    if KEPT in vars(evidence):
+        return vars(evidence)[KEPT]
     n, m = len(evidence.source_y), len(evidence.target_logits)
     if min(n, m) < 5:
         raise ValueError(f"importance weights need five rows of each domain; there are {n} and {m}")
@@ -28,4 +32,5 @@ def importance_weights(evidence: Evidence) -> np.ndarray:
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     p = cross_val_predict(model, features, domain, cv=folds, method="predict_proba")[:n, 1].clip(1e-6, 1 - 1e-6)
-    return p / (1 - p) * (n / m)
+    weights = vars(evidence)[KEPT] = p / (1 - p) * (n / m)
+    return weights
