@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dann.evidence import Evidence
-from dann.shift import estimate_label_shift, two_sample_test
+from dann.shift import carriers, diagnose, divergence, estimate_label_shift, two_sample_test
 
 CONFUSION = np.array([[0.8, 0.1, 0.2], [0.1, 0.7, 0.1], [0.1, 0.2, 0.7]])  # column: what a class is predicted as
 
@@ -93,3 +93,77 @@ def test_samples_that_cannot_be_compared_are_refused():
         two_sample_test(np.zeros((9, 2)), np.zeros((50, 2)))
     with pytest.raises(ValueError, match=r"rows of shape \(2,\) and \(3,\) cannot be compared"):
         two_sample_test(np.zeros((20, 2)), np.zeros((20, 3)))
+
+
+def evidence(features, of_target, y, predicted, classes=2):
+    logits = lambda codes: 4.0 * np.eye(classes)[codes]  # noqa: E731
+    return Evidence(features, logits(y), y, of_target, logits(predicted))
+
+
+def test_no_shift_is_called_none():
+    random = np.random.default_rng(0)
+    y, predicted = random.integers(2, size=300), random.integers(2, size=300)
+    features = [random.normal(size=(300, 3)) + 4 * codes[:, None] for codes in (y, predicted)]
+    found = diagnose(evidence(*features, y, predicted))
+    assert found.kind == "none"
+    assert found.sentences()[0].startswith("no shift is seen between the domains (p = ")
+
+
+def test_class_shares_alone_are_called_labels():
+    random = np.random.default_rng(0)
+    y, predicted = random.integers(2, size=600), (random.random(600) < 0.95).astype(int)
+    features = [random.normal(size=(600, 3)) + 4 * codes[:, None] for codes in (y, predicted)]
+    found = diagnose(evidence(*features, y, predicted))
+    assert found.kind == "labels"
+    assert found.weights[0] == pytest.approx(0.1, abs=0.06)
+    assert found.p_value < 1e-6 < 0.05 < found.p_value_weighted
+    assert found.sentences()[0] == "the shift is mostly one of class shares"
+
+
+def test_moved_inputs_are_called_so():
+    random = np.random.default_rng(0)
+    y, predicted = np.arange(300) % 2, np.arange(300) % 2
+    features = [random.normal(size=(300, 3)) + 4 * y[:, None] + shift for shift in (0, [0, 3, -3])]
+    assert diagnose(evidence(*features, y, predicted)).kind == "inputs"
+
+
+def test_features_more_alike_than_class_shares_set_a_bound():
+    random = np.random.default_rng(0)
+    y, predicted = np.arange(800) % 2, (random.random(800) < 0.99).astype(int)
+    features = [random.normal([shift, 0, 0], size=(800, 3)) for shift in (0, 0.4)]
+    found = diagnose(evidence(*features, y, predicted))
+    gap = divergence(np.array(found.source_shares), np.array(shares_of(found))) - (2 * found.accuracy - 1)
+    assert found.bound == pytest.approx(0.5 * gap**2)
+    assert found.bound > 0.01
+    assert "class shares differ more than features do" in found.sentences()[1]
+
+
+def shares_of(found):
+    shares = np.array(found.weights) * found.source_shares
+    return shares / shares.sum()
+
+
+def test_a_class_without_source_rows_is_no_reason_to_fail():
+    random = np.random.default_rng(0)
+    y = np.arange(100) % 2
+    found = diagnose(evidence(random.normal(size=(100, 2)), random.normal(size=(100, 2)) + 5, y, y, classes=3))
+    assert found.kind == "inputs"
+    assert np.isnan(found.low).all()
+
+
+def test_the_divergence_is_that_of_jensen_and_shannon():
+    from scipy.spatial.distance import jensenshannon
+
+    p, q = np.array([0.2, 0.8, 0.0]), np.array([0.5, 0.25, 0.25])
+    assert divergence(p, q) == pytest.approx(jensenshannon(p, q, base=2))
+    assert divergence(p, p) == 0
+    assert divergence(np.array([1.0, 0]), np.array([0, 1.0])) == pytest.approx(1)
+
+
+def test_the_columns_that_carry_a_shift_come_first():
+    random = np.random.default_rng(0)
+    x, x_target = random.normal(size=(200, 3)), random.normal([0, 2, 0], size=(150, 3))
+    found = carriers(x, x_target, ["a", "b", "c"])
+    assert found[0][0] == "b"
+    assert found[0][2] < 1e-6 < 0.05 < found[1][2]
+    assert carriers(x, x_target)[0][0] == "1"

@@ -122,3 +122,108 @@ def shares(joint: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.nda
     if mass <= 0:
         return np.ones_like(weights), of_source
     return weights / mass, weights * of_source / mass
+
+
+class Diagnosis(NamedTuple):
+    """Result of `diagnose`."""
+
+    kind: str  # "none", "labels", "inputs" or "both"
+    accuracy: float  # of a classifier of the domains; .5 is chance
+    p_value: float
+    p_value_weighted: float  # the same where source rows come as often as the target's class shares ask for
+    weights: list[float]  # how many times as frequent each class is in the target as in the source
+    low: list[float]  # interval of the target's class shares
+    high: list[float]
+    source_shares: list[float]
+    bound: float  # on the sum of both error rates, below which no alignment of these features comes
+
+    def sentences(self) -> list[str]:
+        """Return what to tell the user."""
+        kinds = {
+            "none": f"no shift is seen between the domains (p = {self.p_value:.2g})",
+            "labels": "the shift is mostly one of class shares",
+            "inputs": f"the inputs shift: {self.accuracy:.0%} of the rows can be told to be source or target",
+            "both": "inputs and class shares shift, as far as the model's predictions tell",
+        }
+        if self.bound <= 0.01:
+            return [kinds[self.kind]]
+        hurts = f"class shares differ more than features do: aligned, both errors sum to {self.bound:.2f} or more"
+        return [kinds[self.kind], hurts]
+
+
+def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagnosis:
+    """Say what kind of shift lies between the domains, from the features and predictions of a model.
+
+    Take one that was trained on the source alone, as alignment hides shifts. There is a shift if a classifier tells the
+    domains apart (`two_sample_test`); it is one of labels if it cannot once source rows come in the class shares that
+    `estimate_label_shift` finds. Under a shift of inputs these shares are as wrong as the model's predictions are.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    level : float
+        0 … 1, of the tests.
+    seed : int
+
+    References
+    ----------
+    Zhao et al., On Learning Invariant Representations for Domain Adaptation, ICML 2019, theorem 4.3
+    (https://arxiv.org/abs/1901.09453), for the bound: with d the root of the Jensen-Shannon divergence,
+    ½ (d(labels) - d(features))² where labels differ more; d(features) here is a lower bound by a linear classifier, so
+    the result may be too large.
+    """
+    test = two_sample_test(evidence.source_features, evidence.target_features, seed=seed)
+    of_source = np.bincount(evidence.source_y, minlength=evidence.n_classes) / len(evidence.source_y)
+    seen = of_source > 0
+    if not seen.all():  # no share of such a class can be told
+        ones = np.where(seen, 1.0, np.nan).tolist()
+        kind = "none" if test.p_value > level else "inputs"
+        nothing = np.full(len(seen), np.nan).tolist()
+        return Diagnosis(kind, *test, test.p_value, ones, nothing, nothing, of_source.tolist(), 0.0)
+    labels = estimate_label_shift(evidence, seed=seed)
+    random = np.random.default_rng(seed)
+    p = labels.weights[evidence.source_y]
+    drawn = random.choice(len(p), len(p), p=p / p.sum()) if p.sum() > 0 else np.arange(len(p))
+    kept = np.unique(drawn)  # each row once: copies of a row would be in both halves of the test
+    enough = len(kept) >= 10
+    weighted = two_sample_test(evidence.source_features[kept], evidence.target_features, seed=seed) if enough else test
+    differ = bool(((labels.low > of_source) | (labels.high < of_source)).any())
+    if test.p_value > level:
+        kind = "none"
+    elif differ:
+        kind = "labels" if weighted.p_value > level else "both"
+    else:
+        kind = "inputs"
+    gap = divergence(of_source, labels.priors) - (2 * test.accuracy - 1 if test.accuracy > 0.5 else 0.0)
+    bound = 0.5 * max(gap, 0.0) ** 2 if kind in ("labels", "both") else 0.0
+    ends = labels.weights.tolist(), labels.low.tolist(), labels.high.tolist()
+    return Diagnosis(kind, *test, weighted.p_value, *ends, of_source.tolist(), bound)
+
+
+def divergence(p: np.ndarray, q: np.ndarray) -> float:
+    """Return the root of the Jensen-Shannon divergence of two distributions, in bits: 0 … 1."""
+    middle = (p + q) / 2
+    terms = [np.sum(a[a > 0] * np.log2(a[a > 0] / middle[a > 0])) for a in (p, q)]
+    return float(np.sqrt(max(sum(terms) / 2, 0.0)))
+
+
+def carriers(x: np.ndarray, x_target: np.ndarray, columns: list[str] | None = None) -> list[tuple[str, float, float]]:
+    """Return the columns of a table in the order in which they differ between the domains: name, distance, p-value.
+
+    The distance is that of Kolmogorov and Smirnov, 0 … 1, of each column by itself; p-values are multiplied by the
+    number of columns (Bonferroni).
+
+    Parameters
+    ----------
+    x, x_target : ndarray (n, features) and (m, features)
+    columns : list of str, optional
+        Names; the numbers of the columns otherwise.
+    """
+    from scipy.stats import ks_2samp
+
+    names = columns or [str(k) for k in range(x.shape[1])]
+    tests = [ks_2samp(x[:, k], x_target[:, k]) for k in range(x.shape[1])]
+    found = [
+        (name, float(t.statistic), min(1.0, float(t.pvalue) * len(tests))) for name, t in zip(names, tests, strict=True)
+    ]
+    return sorted(found, key=lambda entry: -entry[1])
