@@ -1,0 +1,389 @@
+"""Does adapting help, and how right is the model on the target? Evidence of several trainings in, a verdict out."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import expit, logit
+from scipy.stats import beta, norm
+
+from .estimates import calibrated, negative_entropy
+from .evidence import Evidence
+from .shift import Diagnosis, diagnose
+from .validators.neighbors import kappa, neighbors
+
+LEVEL = 0.9  # of all intervals
+ROWS = 20  # of each domain, without which nothing can be told
+PRECISION = 0.05  # wanted half width of the interval of a gain, for the number of rows to label
+# Fixed on one half of the cases of `dann reproduce judgement`, by experiments/judgement.py's `fit`: weights of 1, the
+# log odds of ATC and of the trainings' agreement, and the neighbours' agreement; and the width of the interval.
+SEVERAL, SEVERAL_WIDTH = (-0.56, 0.28, 0.64, 0.54), 0.99
+ALONE, ALONE_WIDTH = (-1.14, 0.29, 2.80), 1.76
+LEAST_WIDTH = 0.03
+FALL = 0.05  # of source accuracy, of the trainings' agreement or of ATC below source-only's, that rules a method out
+GAIN = 0.01  # of the neighbours' agreement above source-only's, from which on a method is taken
+INFORMATIVE = 0.25  # agreement of neighbours below which they tell nothing
+LABELS = 10  # labelled rows, from which on they have a say in the choice
+SURE = 0.9
+OPEN = 0.5  # width of an interval that says nothing
+
+
+class Estimate(NamedTuple):
+    """Accuracy on the target, estimated."""
+
+    accuracy: float
+    low: float
+    high: float
+    parts: dict[str, float]  # what it was made of: "atc", "agreement" of the trainings, "neighbors", "source"
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What can be told without target labels, or with a few.
+
+    Parameters
+    ----------
+    decision : str
+        "adapt", "keep" source-only, or "cannot tell", after which source-only is kept too.
+    choice : str
+        Name of the candidate to take.
+    sentence : str
+        The verdict.
+    reasons : list of str
+    estimates : dict
+        Name of a candidate → `Estimate`; without those that the rows are too few for.
+    rows_to_label : int or None
+        Target rows, drawn at random, whose labels would tell the two best apart to within 5 points.
+    shift : Diagnosis or None
+    """
+
+    decision: str
+    choice: str
+    sentence: str
+    reasons: list[str] = field(default_factory=list)
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+    rows_to_label: int | None = None
+    shift: Diagnosis | None = None
+
+    def report(self) -> dict[str, Any]:
+        """Return all of it as JSON values."""
+        estimates = {name: e._asdict() for name, e in self.estimates.items()}
+        shift = None if self.shift is None else self.shift._asdict()
+        return {**vars(self), "estimates": estimates, "shift": shift}
+
+
+def log_odds(p: Any) -> Any:
+    """Return the log odds of shares, kept in .02 … .98."""
+    return logit(np.clip(p, 0.02, 0.98))
+
+
+def passes(evidence: Evidence) -> np.ndarray:
+    """Return which target rows are as certain as the source rows that are right, bool (m,); their share is ATC."""
+    scaled = calibrated(evidence)
+    scores = np.sort(negative_entropy(scaled.source_logits))
+    errors = int((~evidence.source_right).sum())
+    threshold = scores[errors] if errors < len(scores) else np.inf
+    return negative_entropy(scaled.target_logits) >= threshold
+
+
+def estimate(trainings: Sequence[Evidence], *, rounds: int = 200, seed: int = 0) -> Estimate:
+    """Estimate the accuracy on the target of trainings that differ in their seed alone.
+
+    A logistic function of three signs: average thresholded confidence, the agreement of the trainings with each other,
+    and the agreement of neighbours relative to that of the source's labels. Its weights were fixed on half of the cases
+    of ``dann reproduce judgement``; docs/judgement.md has its error and the coverage of the interval on the other half.
+    The interval is that error, wide where a sign is weak, and the scatter over rows and trainings. What no sign can see
+    is not in it: a shift that moves one class onto another's place leaves the model sure of itself.
+
+    Parameters
+    ----------
+    trainings : sequence of Evidence
+        Of the same rows, with neighbours; one is enough, and makes a wider interval.
+    rounds : int
+        Draws of rows and trainings.
+    seed : int
+
+    Returns
+    -------
+    Estimate
+
+    Raises
+    ------
+    ValueError
+        Fewer than 20 rows of a domain, or no neighbours in the evidence.
+
+    References
+    ----------
+    Garg et al., ICLR 2022 (ATC); Jiang et al., ICLR 2022 (agreement).
+    """
+    first = trainings[0]
+    n, m = len(first.source_y), len(first.target_logits)
+    if min(n, m) < ROWS:
+        raise ValueError(f"an interval needs {ROWS} held-out rows of each domain; there are {n} and {m}")
+    if first.target_neighbors is None or first.source_neighbors is None:
+        raise ValueError("an estimate needs to know which rows lie near: collect evidence with neighbors=True")
+    predicted = np.stack([e.target_predicted for e in trainings])
+    certain = np.stack([passes(e) for e in trainings])
+    own = kappa(first.source_y, first.source_neighbors)
+    near = [neighbors(e) for e in trainings]
+    relative = 1.0 if own < 0.05 else float(np.clip(np.mean(near) / own, 0, 1))
+    pairs = np.array(list(combinations(range(len(trainings)), 2)))
+    weights, width = (SEVERAL, SEVERAL_WIDTH) if len(pairs) else (ALONE, ALONE_WIDTH)
+    agree = np.stack([predicted[i] == predicted[j] for i, j in pairs]) if len(pairs) else None
+
+    def combined(sure: Any, same: Any) -> Any:
+        signs = [1.0, log_odds(sure), *([] if agree is None else [log_odds(same)]), relative]
+        return expit(sum(w * s for w, s in zip(weights, signs, strict=True)))
+
+    atc, agreement = certain.mean(), 1.0 if agree is None else agree.mean()
+    accuracy = float(combined(atc, agreement))
+    random = np.random.default_rng(seed)
+    rows = random.multinomial(m, np.full(m, 1 / m), size=rounds) / m
+    of = lambda signs: (rows @ signs.T.astype(float))[np.arange(rounds), random.integers(len(signs), size=rounds)]  # noqa: E731
+    drawn = combined(of(certain), 1.0 if agree is None else of(agree))
+    scatter = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - np.median(drawn)
+    error = width * (1 + LEAST_WIDTH - min(atc, agreement, relative))
+    low, high = accuracy - math.hypot(error, scatter[0]), accuracy + math.hypot(error, scatter[1])
+    parts = {"atc": atc, "agreement": agreement, "neighbors": np.mean(near)}
+    parts["source"] = np.mean([e.source_right.mean() for e in trainings])
+    return Estimate(accuracy, max(low, 0.0), min(high, 1.0), {name: float(v) for name, v in parts.items()})
+
+
+def assess(
+    candidates: Mapping[str, Sequence[Evidence]],
+    *,
+    baseline: str = "source-only",
+    alarms: Mapping[str, Sequence[str]] | None = None,
+    labelled: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Assessment:
+    """Say whether to adapt, with which candidate, and how right it will be.
+
+    A candidate is ruled out if guards raised an alarm, or if accuracy on the source, agreement of its trainings or ATC
+    are more than .05 below the baseline's. Of the others the one is taken whose target rows agree most with their
+    neighbours in the space of the inputs (see the validator "neighbors"), if that is .01 more than the baseline's.
+    Certainty does not choose: methods that train for it always have it. docs/judgement.md says how often this is right.
+
+    Parameters
+    ----------
+    candidates : mapping of str to sequence of Evidence
+        Name → trainings that differ in their seed alone, all of the same rows, with neighbours. One of them is the
+        baseline; where it is alone, only its estimate can be told.
+    baseline : str
+    alarms : mapping of str to sequence of str, optional
+        Name → what guards said.
+    labelled : tuple of ndarray, optional
+        Row numbers of the evidence's target rows, and their class codes: a few labels that the user has. They make the
+        estimates tighter, and from ten of them on they can overrule the choice. The result is no oracle's: use these
+        rows for nothing else.
+
+    Returns
+    -------
+    Assessment
+
+    Raises
+    ------
+    ValueError
+        No baseline among the candidates, evidence of different rows, labels that do not fit.
+    """
+    if baseline not in candidates:
+        raise ValueError(f"there is no {baseline!r} among the candidates: {', '.join(candidates)}")
+    check(candidates, labelled)
+    reference = candidates[baseline][0]
+    n, m = len(reference.source_y), len(reference.target_logits)
+    if min(n, m) < ROWS:
+        few = f"cannot tell: {n} held-out source rows and {m} target rows are too few, each needs {ROWS}"
+        return Assessment("cannot tell", baseline, f"{few}. Keep {baseline}.", rows_to_label=ROWS)
+    estimates = {name: estimate(trainings) for name, trainings in candidates.items()}
+    reasons = []
+    if labelled is not None and len(labelled[0]):
+        for name, trainings in candidates.items():
+            before, right = estimates[name], right_of(trainings, labelled)
+            estimates[name] = after = updated(before, right.sum(1).mean(), right.shape[1])
+            widths = [e.high - e.low for e in (before, after)]
+            reasons.append(
+                f"{name}: {len(labelled[0])} labels make the interval {widths[1]:.2f} wide instead of {widths[0]:.2f}"
+            )
+    ruled_out = {
+        name: why for name in candidates if name != baseline and (why := flaws(estimates, name, baseline, alarms))
+    }
+    reasons += [f"{name} is ruled out: {'; '.join(why)}" for name, why in ruled_out.items()]
+    own = estimates[baseline].parts["neighbors"]
+    gains = {name: e.parts["neighbors"] - own for name, e in estimates.items() if name not in {*ruled_out, baseline}}
+    best = max(gains, key=gains.__getitem__, default=None)
+    shift = diagnose(reference)
+    reasons += shift.sentences()
+    if best is None:
+        rival = max(
+            (name for name in candidates if name != baseline), key=lambda k: estimates[k].accuracy, default=None
+        )
+        decision, choice = "keep", baseline
+    else:
+        rival = best
+        level = estimates[best].parts["neighbors"]
+        sides = f"{level:.2f} against {own:.2f} of {baseline}"
+        reasons.append(f"{best}: neighbouring target rows agree beyond chance by {sides}")
+        if level < INFORMATIVE:
+            decision, choice = "cannot tell", baseline
+            reasons.append("neighbours in the space of the inputs say little about classes here")
+        else:
+            decision, choice = ("adapt", best) if gains[best] > GAIN else ("keep", baseline)
+    needed = None if rival is None else labels_needed(candidates[baseline], candidates[rival])
+    if labelled is not None and len(labelled[0]) >= LABELS and rival is not None:
+        for name in (rival, *(k for k in candidates if k not in (rival, baseline))):
+            sure = better(right_of(candidates[name], labelled), right_of(candidates[baseline], labelled))
+            if sure > SURE and name not in ruled_out:
+                decision, choice = "adapt", name
+                reasons.append(f"{name} is better than {baseline} on the labelled rows (probability {sure:.2f})")
+                break
+            if sure < 1 - SURE and choice == name:
+                decision, choice = "keep", baseline
+                reasons.append(f"{baseline} is better than {name} on the labelled rows (probability {1 - sure:.2f})")
+    wide = estimates[choice].high - estimates[choice].low > OPEN
+    if decision == "keep" and wide and rival is not None:
+        decision = "cannot tell"
+        reasons.append(
+            f"the signs leave everything between {estimates[choice].low:.2f} and {estimates[choice].high:.2f} open"
+        )
+    return Assessment(
+        decision, choice, said(decision, choice, baseline, estimates, needed), reasons, estimates, needed, shift
+    )
+
+
+def check(candidates: Mapping[str, Sequence[Evidence]], labelled: tuple[np.ndarray, np.ndarray] | None) -> None:
+    """Raise where the candidates' evidence, or labels, do not fit together."""
+    first = next(iter(candidates.values()))[0]
+    for name, trainings in candidates.items():
+        for e in trainings:
+            if e.target_logits.shape != first.target_logits.shape or not np.array_equal(e.source_y, first.source_y):
+                raise ValueError(f"the evidence of {name!r} is of other rows or classes than that of the others")
+    if labelled is not None:
+        rows, y = labelled
+        if len(rows) != len(y):
+            raise ValueError(f"there are {len(rows)} labelled rows and {len(y)} labels")
+        m, classes = first.target_logits.shape
+        if len(rows) and not (rows.min() >= 0 and rows.max() < m and y.min() >= 0 and y.max() < classes):
+            raise ValueError(f"labelled rows must lie in 0 … {m - 1} and their labels in 0 … {classes - 1}")
+
+
+def flaws(
+    estimates: Mapping[str, Estimate], name: str, baseline: str, alarms: Mapping[str, Sequence[str]] | None
+) -> list[str]:
+    """Return what rules a candidate out."""
+    mine, other = estimates[name].parts, estimates[baseline].parts
+    words = {
+        "source": "accuracy on the source",
+        "agreement": "agreement of its trainings",
+        "atc": "certainty on the target",
+    }
+    found = [
+        f"{word} is {mine[part]:.2f}, with {baseline} {other[part]:.2f}"
+        for part, word in words.items()
+        if mine[part] < other[part] - FALL
+    ]
+    return [*(alarms or {}).get(name, ()), *found]
+
+
+def right_of(trainings: Sequence[Evidence], labelled: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return which labelled rows each training has right, bool (trainings, rows)."""
+    rows, y = labelled
+    return np.stack([e.target_predicted[rows] == y for e in trainings])
+
+
+def updated(before: Estimate, right: float, n: int) -> Estimate:
+    """Return an estimate after n labelled rows of which some were right: a beta distribution, counted on.
+
+    The estimate and its interval are those of a beta distribution with the same mean and deviation.
+    """
+    deviation = max((before.high - before.low) / (2 * norm.ppf((1 + LEVEL) / 2)), 1e-3)
+    mean = min(max(before.accuracy, 0.01), 0.99)
+    strength = max(mean * (1 - mean) / deviation**2 - 1, 1.0)
+    a, b = mean * strength + right, (1 - mean) * strength + n - right
+    low, high = beta.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], a, b)
+    return Estimate(float(a / (a + b)), float(low), float(high), before.parts)
+
+
+def better(mine: np.ndarray, other: np.ndarray) -> float:
+    """Return the probability that one candidate is right more often than another, from bool (trainings, rows) of each.
+
+    Counts of rows that only one of them has right; a uniform prior on their share.
+    """
+    gain = mine.mean(0) - other.mean(0)
+    won, lost = gain[gain > 0].sum(), -gain[gain < 0].sum()
+    return float(beta.sf(0.5, won + 1, lost + 1))
+
+
+def labels_needed(baseline: Sequence[Evidence], rival: Sequence[Evidence], precision: float = PRECISION) -> int:
+    """Return how many labelled target rows, drawn at random, tell the gain of a rival to within a precision.
+
+    Only rows on which they differ tell anything; the interval of level .9 then has that half width.
+    """
+    differ = np.mean([np.mean(a.target_predicted != b.target_predicted) for a in baseline for b in rival])
+    return max(LABELS, math.ceil(float(differ) * (norm.ppf((1 + LEVEL) / 2) / precision) ** 2))
+
+
+def said(decision: str, choice: str, baseline: str, estimates: Mapping[str, Estimate], needed: int | None) -> str:
+    """Return the verdict as one sentence."""
+    if len(estimates) == 1:
+        decision = "alone"
+    about = lambda e: f"{e.accuracy:.2f} [{e.low:.2f}, {e.high:.2f}]"  # noqa: E731
+    own = about(estimates[baseline])
+    if decision == "adapt":
+        return f"adapt with {choice}: estimated target accuracy {about(estimates[choice])} against {own} {baseline}"
+    if decision == "alone":
+        return f"{choice}: estimated target accuracy {own}"
+    if decision == "keep":
+        return f"keep {baseline}: estimated target accuracy {own}"
+    more = "" if needed is None else f": label about {needed} target rows"
+    return f"cannot tell{more}; until then keep {baseline}, estimated target accuracy {own}"
+
+
+def suggest_labels(trainings: Sequence[Evidence], n: int) -> np.ndarray:
+    """Suggest which target rows to label: those that would tell the candidates apart, from all over the target.
+
+    The target's features fall into n clusters; each gives the row on which the trainings differ most, measured by the
+    entropy of their mean prediction. Rows chosen so are the harder ones: do not take their accuracy for that of the
+    target, `assess` wants rows drawn at random.
+
+    Parameters
+    ----------
+    trainings : sequence of Evidence
+        Of the same rows: candidates of `compare`, for instance.
+    n : int
+        1 … rows.
+
+    Returns
+    -------
+    ndarray (n,) int
+        Numbers of the evidence's target rows, the most uncertain first.
+
+    Raises
+    ------
+    ValueError
+
+    References
+    ----------
+    Prabhu et al., Active Domain Adaptation via Clustering Uncertainty-weighted Embeddings, ICCV 2021
+    (https://arxiv.org/abs/2010.08666): clusters weighted by uncertainty; here several models instead of one.
+    """
+    import warnings
+
+    from scipy.special import entr
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    m = len(trainings[0].target_logits)
+    if not 1 <= n <= m:
+        raise ValueError(f"n={n} must lie in 1 … {m}, the number of target rows")
+    uncertain = entr(np.mean([e.target_probabilities for e in trainings], 0)).sum(1)
+    x = trainings[0].target_features
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than clusters
+        cluster = KMeans(n, n_init=1, random_state=0).fit_predict(x, sample_weight=uncertain + 1e-6)
+    order = np.argsort(-uncertain, kind="stable")
+    first = order[np.unique(cluster[order], return_index=True)[1]]
+    rest = order[~np.isin(order, first)]
+    chosen = np.concatenate([first, rest])[:n]
+    return chosen[np.argsort(-uncertain[chosen], kind="stable")]

@@ -1,0 +1,248 @@
+"""Assessment: made-up evidence in, verdicts out."""
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from dann.assessment import Assessment, assess, better, estimate, labels_needed, passes, suggest_labels, updated
+from dann.estimates import atc
+from dann.evidence import Evidence, nearest
+
+LEVEL = 0.9
+
+
+def trainings(accuracy, *, seeds=2, n=300, m=300, source=0.95, coherent=True, sure=4.0, seed=0):
+    """Evidence of a model that is right on shares of the source's and the target's rows; all of the same rows."""
+    rows = np.random.default_rng(99)
+    y, target = rows.integers(2, size=n), rows.integers(2, size=m)
+    x = np.c_[target * 6.0, np.zeros(m)] + rows.normal(size=(m, 2))
+    near = nearest(rows.normal(size=(n, 2)) + 6 * y[:, None]), nearest(x)
+    made = []
+    for k in range(seeds):
+        random = np.random.default_rng([seed, k])
+
+        def logits(labels, share, order, random=random):
+            wrong = np.zeros(len(labels), bool)
+            wrong[order[: round((1 - share) * len(labels))]] = True
+            margin = np.where(wrong, 1.0, sure) + random.normal(size=len(labels)) * 0.1
+            return np.where((labels ^ wrong)[:, None] == [0, 1], margin[:, None], 0.0)
+
+        order = np.argsort(x[:, 1]) if coherent else random.permutation(m)  # a part of the target, or rows anywhere
+        features = random.normal(size=(n, 3)), random.normal(size=(m, 3)) + 1
+        made.append(
+            Evidence(
+                features[0],
+                logits(y, source, random.permutation(n)),
+                y,
+                features[1],
+                logits(target, accuracy, order),
+                source_neighbors=near[0],
+                target_neighbors=near[1],
+            )
+        )
+    return made
+
+
+def truth(m=300):
+    rows = np.random.default_rng(99)
+    rows.integers(2, size=300)
+    return rows.integers(2, size=m)
+
+
+def test_there_is_no_place_for_target_labels_but_the_users_few():
+    assert not [f.name for f in fields(Assessment) if f.name in ("y", "y_target")]
+
+
+def test_the_share_of_certain_rows_is_atc():
+    made = trainings(0.7, seeds=1)[0]
+    assert passes(made).mean() == pytest.approx(atc(made))
+
+
+def test_agreeing_certain_trainings_are_held_for_better_than_disagreeing_ones():
+    good, poor = estimate(trainings(0.95)), estimate(trainings(0.6, coherent=False))
+    assert good.accuracy > poor.accuracy + 0.1
+    assert good.high - good.low < poor.high - poor.low
+    for e in (good, poor):
+        assert 0 <= e.low <= e.accuracy <= e.high <= 1
+
+
+def test_one_training_alone_makes_a_wider_interval():
+    several, alone = estimate(trainings(0.9)), estimate(trainings(0.9, seeds=1))
+    assert alone.high - alone.low > several.high - several.low
+
+
+def test_the_same_evidence_gives_the_same_estimate():
+    assert estimate(trainings(0.8)) == estimate(trainings(0.8))
+
+
+@pytest.mark.parametrize(("n", "m"), [(19, 300), (300, 19)])
+def test_too_few_rows_give_no_interval(n, m):
+    with pytest.raises(ValueError, match="an interval needs 20 held-out rows of each domain"):
+        estimate(trainings(0.9, n=n, m=m))
+    made = assess({"source-only": trainings(0.9, n=n, m=m), "dann": trainings(0.9, n=n, m=m)})
+    assert made.decision == "cannot tell"
+    assert made.choice == "source-only"
+    assert "too few" in made.sentence
+
+
+def test_estimates_ask_for_neighbours():
+    bare = [replace(e, target_neighbors=None) for e in trainings(0.9)]
+    with pytest.raises(ValueError, match="neighbors=True"):
+        estimate(bare)
+
+
+def test_a_method_whose_classes_follow_the_target_is_taken():
+    made = assess({"source-only": trainings(0.7, coherent=False), "dann": trainings(0.97), "mcc": trainings(0.8)})
+    assert (made.decision, made.choice) == ("adapt", "dann")
+    e, own = made.estimates["dann"], made.estimates["source-only"]
+    assert made.sentence == (
+        f"adapt with dann: estimated target accuracy {e.accuracy:.2f} [{e.low:.2f}, {e.high:.2f}] against "
+        f"{own.accuracy:.2f} [{own.low:.2f}, {own.high:.2f}] source-only"
+    )
+    assert any(reason.startswith("dann: neighbouring target rows agree") for reason in made.reasons)
+
+
+def test_source_only_is_kept_where_nothing_is_better():
+    made = assess({"source-only": trainings(0.95), "dann": trainings(0.95, seed=1)})
+    assert (made.decision, made.choice) == ("keep", "source-only")
+    assert made.sentence.startswith("keep source-only: estimated target accuracy 0.")
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "reason"),
+    [
+        (lambda: trainings(0.99, source=0.7), "accuracy on the source is 0.70, with source-only 0.95"),
+        (lambda: [trainings(0.99)[0], trainings(0.5)[1]], "agreement of its trainings is 0."),
+        (lambda: trainings(0.99, sure=0.2), "certainty on the target is"),
+    ],
+)
+def test_a_method_that_pays_for_its_clusters_is_ruled_out(spoilt, reason):
+    candidate = spoilt()
+    if "certainty" in reason:
+        candidate = [replace(e, source_logits=trainings(0.99)[0].source_logits) for e in candidate]
+    made = assess({"source-only": trainings(0.9, coherent=False), "dann": candidate})
+    assert made.choice == "source-only"
+    assert any(r.startswith("dann is ruled out") and reason in r for r in made.reasons)
+
+
+def test_a_guards_alarm_rules_out():
+    candidates = {"source-only": trainings(0.7, coherent=False), "dann": trainings(0.97)}
+    made = assess(candidates, alarms={"dann": ["the target's rows get 1.0 classes in effect"]})
+    assert made.choice == "source-only"
+    assert "dann is ruled out: the target's rows get 1.0 classes in effect" in made.reasons
+
+
+def test_neighbours_that_tell_nothing_decide_nothing():
+    random = np.random.default_rng(0)
+    anywhere = nearest(random.normal(size=(300, 2)))
+    of = lambda accuracy: [replace(e, target_neighbors=anywhere) for e in trainings(accuracy)]  # noqa: E731
+    made = assess({"source-only": of(0.9), "dann": of(0.95)})
+    assert (made.decision, made.choice) == ("cannot tell", "source-only")
+    assert f"label about {made.rows_to_label} target rows" in made.sentence
+    assert "neighbours in the space of the inputs say little about classes here" in made.reasons
+
+
+def test_one_candidate_gets_an_estimate_and_no_choice():
+    made = assess({"this model": trainings(0.9)}, baseline="this model")
+    assert made.sentence.startswith("this model: estimated target accuracy 0.")
+
+
+def test_a_few_labels_make_the_interval_tighter_and_move_the_estimate():
+    known = np.arange(0, 300, 6)
+    evidence = trainings(0.6, coherent=False, sure=8.0)
+    blind = assess({"source-only": evidence, "dann": trainings(0.61, coherent=False)})
+    told = assess({"source-only": evidence, "dann": trainings(0.61, coherent=False)}, labelled=(known, truth()[known]))
+    before, after = blind.estimates["source-only"], told.estimates["source-only"]
+    right = np.mean([np.mean(e.target_predicted[known] == truth()[known]) for e in evidence])
+    assert after.high - after.low < before.high - before.low
+    assert abs(after.accuracy - right) < abs(before.accuracy - right)
+    assert any("50 labels make the interval" in reason for reason in told.reasons)
+
+
+def test_labels_overrule_a_wrong_choice():
+    """Neighbours prefer the swapped classes; fifty labels know better."""
+    swapped = [replace(e, target_logits=e.target_logits[:, ::-1]) for e in trainings(1.0)]
+    candidates = {"source-only": trainings(0.85, coherent=False), "dann": swapped}
+    assert assess(candidates).choice == "dann"
+    known = np.arange(0, 300, 6)
+    told = assess(candidates, labelled=(known, truth()[known]))
+    assert (told.decision, told.choice) == ("keep", "source-only")
+
+
+def test_an_update_is_that_of_a_beta_distribution():
+    before = estimate(trainings(0.8))
+    after = updated(before, right=900.0, n=1000)
+    assert after.accuracy == pytest.approx(0.9, abs=0.01)
+    assert after.low < 0.9 < after.high
+    assert after.high - after.low < 0.04
+
+
+def test_better_counts_rows_that_only_one_has_right():
+    mine, other = np.ones((2, 20), bool), np.ones((2, 20), bool)
+    assert better(mine, other) == pytest.approx(0.5)
+    other[:, :6] = False
+    assert better(mine, other) == pytest.approx(1 - 0.5**7)
+
+
+def test_the_rows_to_label_follow_from_the_rows_that_differ():
+    a, b = trainings(1.0, seeds=1), trainings(0.8, seeds=1)
+    share = np.mean(a[0].target_predicted != b[0].target_predicted)
+    assert labels_needed(a, b) == np.ceil(share * (1.6448536 / 0.05) ** 2)
+    assert labels_needed(a, a) == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"baseline": "plain"}, "there is no 'plain' among the candidates: source-only, dann"),
+        ({"labelled": (np.arange(3), np.zeros(2, int))}, "there are 3 labelled rows and 2 labels"),
+        ({"labelled": (np.array([300]), np.zeros(1, int))}, "labelled rows must lie in 0 … 299"),
+        ({"labelled": (np.array([0]), np.array([2]))}, "their labels in 0 … 1"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        assess({"source-only": trainings(0.9), "dann": trainings(0.9)}, **change)
+
+
+def test_evidence_of_other_rows_is_refused():
+    with pytest.raises(ValueError, match="the evidence of 'dann' is of other rows"):
+        assess({"source-only": trainings(0.9), "dann": trainings(0.9, m=200)})
+
+
+def test_constant_features_and_a_class_that_the_target_lacks_are_no_obstacle():
+    made = [
+        replace(e, target_features=np.ones_like(e.target_features), source_features=np.ones_like(e.source_features))
+        for e in trainings(0.9)
+    ]
+    of_one = [replace(e, target_logits=np.tile([3.0, 0.0], (300, 1))) for e in made]
+    assert assess({"source-only": made, "dann": of_one}).choice == "source-only"
+
+
+def test_the_report_is_json():
+    import json
+
+    from dann.runs import plain
+
+    made = assess({"source-only": trainings(0.9), "dann": trainings(0.9)})
+    report = json.loads(json.dumps(made.report(), default=plain))
+    assert report["estimates"]["dann"]["accuracy"] == made.estimates["dann"].accuracy
+    assert report["shift"]["kind"] in ("none", "labels", "inputs", "both")
+
+
+def test_suggested_rows_are_uncertain_and_from_all_over():
+    made = trainings(0.9, seeds=2)
+    places = np.repeat(np.arange(3), 100)[:, None] * [[50.0, 0, 0]] + np.random.default_rng(0).normal(size=(300, 3))
+    logits = np.tile([5.0, 0.0], (300, 1))
+    doubtful = np.array([7, 120, 222])
+    logits[doubtful] = 0.0
+    made = [replace(e, target_features=places, target_logits=logits) for e in made]
+    assert sorted(suggest_labels(made, 3).tolist()) == doubtful.tolist()
+    assert len(set(suggest_labels(made, 40).tolist())) == 40
+
+
+@pytest.mark.parametrize("n", [0, 301])
+def test_no_more_rows_are_suggested_than_there_are(n):
+    with pytest.raises(ValueError, match=f"n={n} must lie in 1 … 300"):
+        suggest_labels(trainings(0.9), n)
