@@ -550,7 +550,7 @@ def test_evidence_holds_what_the_model_says(kind, arrays, images):
     model, other = (
         DomainAdapter(steps=3, batch_size=8, random_state=seed).fit(data.x, data.y, data.xt) for seed in (0, 1)
     )
-    made = model.evidence(data.x, data.y, data.xt, mixed=True, others=[other])
+    made = model.evidence(data.x, data.y, data.xt, mixed=True, neighbors=True, others=[other])
     assert np.array_equal(made.source_features, model.transform(data.x))
     assert np.array_equal(made.target_features, model.transform(data.xt))
     np.testing.assert_allclose(made.target_probabilities, model.predict_proba(data.xt), atol=1e-6)
@@ -567,3 +567,74 @@ def test_evidence_of_labels_that_the_source_did_not_have_is_refused(arrays):
     model = DomainAdapter(steps=1, batch_size=8).fit(arrays.x, arrays.y, arrays.xt)
     with pytest.raises(ValueError, match="labels that the source does not have"):
         model.evidence(arrays.x, arrays.y + 5, arrays.xt)
+
+
+def test_a_snapshot_is_the_training_as_it_stands(arrays):
+    taken = {}
+    adapter = DomainAdapter(backbone=MLP((8,)), steps=20, batch_size=8, averaging=0.9, device="cpu")
+
+    def keep(step):
+        if step.number in (9, 19):
+            taken[step.number] = adapter.snapshot()
+
+    adapter.fit(arrays.x, arrays.y, arrays.xt, on_step=keep)
+    last, middle = (taken[n].predict_proba(arrays.xt) for n in (19, 9))
+    np.testing.assert_array_equal(last, adapter.predict_proba(arrays.xt))  # averaged, as the trained model is
+    assert not np.array_equal(middle, last)
+    later = adapter.snapshot()
+    for parameter in adapter.network_.parameters():
+        parameter.data.zero_()
+    np.testing.assert_array_equal(later.predict_proba(arrays.xt), last)
+
+
+def test_snapshots_leave_the_training_alone(arrays):
+    make = lambda: DomainAdapter(backbone=MLP((8,)), steps=20, batch_size=8, averaging=0.9, device="cpu")  # noqa: E731
+    watched, alone = make(), make()
+    watched.fit(arrays.x, arrays.y, arrays.xt, on_step=lambda step: watched.snapshot())
+    alone.fit(arrays.x, arrays.y, arrays.xt)
+    np.testing.assert_array_equal(watched.predict_proba(arrays.xt), alone.predict_proba(arrays.xt))
+
+
+@pytest.fixture
+def judged(make_arrays):
+    """A model of the source alone and a DANN, with two seeds each, and rows that are new to them."""
+    data, new = make_arrays(80, 80), make_arrays(60, 64, seed=4)
+    make = lambda method, seed: DomainAdapter(  # noqa: E731
+        method, MLP((8,)), steps=40, batch_size=8, lr=0.01, random_state=seed, device="cpu"
+    ).fit(data.x, data.y, data.xt)
+    return {name: [make(name, seed) for seed in (0, 1)] for name in ("source-only", "dann")}, new
+
+
+def test_assess_compares_with_a_baseline(judged):
+    models, new = judged
+    first, second = models["dann"]
+    made = first.assess(new.x, new.y, new.xt, baseline=models["source-only"], others=[second])
+    assert set(made.estimates) == {"source-only", "this model"}
+    assert made.decision in ("adapt", "keep", "cannot tell")
+    assert made == first.assess(new.x, new.y, new.xt, baseline=models["source-only"], others=[second])
+
+
+def test_assess_without_a_baseline_gives_an_estimate_alone(judged):
+    models, new = judged
+    made = models["dann"][0].assess(new.x, new.y, new.xt)
+    assert made.sentence.startswith("this model: estimated target accuracy ")
+
+
+def test_a_few_target_labels_tighten_the_assessment(judged):
+    models, new = judged
+    few = np.where(np.arange(64) < 20, new.yt, -1)
+    blind, told = (models["dann"][0].assess(new.x, new.y, new.xt, labels) for labels in (None, few))
+    widths = [e.high - e.low for e in (blind.estimates["this model"], told.estimates["this model"])]
+    assert widths[1] < widths[0]
+    with pytest.raises(ValueError, match="7"):
+        models["dann"][0].assess(new.x, new.y, new.xt, np.full(64, 7))
+
+
+def test_assess_takes_data_frames_and_looks_at_a_thousand_rows(judged, make_arrays, monkeypatch):
+    models, _ = judged
+    many = make_arrays(1100, 1200, seed=2)
+    seen = []
+    real = DomainAdapter.outputs
+    monkeypatch.setattr(DomainAdapter, "outputs", lambda self, X: (seen.append(len(X)), real(self, X))[1])
+    models["dann"][0].assess(pd.DataFrame(many.x), pd.Series(many.y), pd.DataFrame(many.xt))
+    assert set(seen) == {1000}

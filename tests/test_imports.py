@@ -15,10 +15,11 @@ ROWS = [
     {"domains"},
     {"network", "backbones", "streams", "datasets", "readers"},
     {"methods", "engine", "evidence"},
-    {"validators", "metrics", "runs", "estimates", "shift"},
+    {"validators", "metrics", "runs", "estimates", "shift", "guards", "assessment"},
     {"adapter"},
     {"regressor"},
-    {"assessment", "selection"},
+    {"selection"},
+    {"tuning"},
     {"plots", "report", "experiments"},
     {"cli"},
 ]

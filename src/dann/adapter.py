@@ -4,11 +4,13 @@ import copy
 import math
 import os
 import time
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,17 +21,21 @@ from torch import Tensor, nn
 from . import runs
 from .augmentation import AUGMENTATIONS, Augmentation, augmentation_of
 from .backbones import BACKBONES, Backbone, Custom, feature_width
-from .domains import UNKNOWN, Domain, Domains, arrange, as_inputs, as_labels, encode, match_inputs
+from .domains import UNKNOWN, Domain, Domains, arrange, as_inputs, as_labels, encode, is_unknown, match_inputs
 from .engine import RECORDING_PAYS, Step, WeightAverage, train
-from .evidence import Evidence, mixtures
+from .evidence import Evidence, mixtures, nearest
 from .functional import annealing
+from .guards import Event, Guards
 from .machine import PRECISIONS, autocast, precision_for, rows_at_once, threads_for, tuned
-from .methods import METHODS, Method, method_of, name_of
+from .methods import METHODS, Method, SourceOnly, method_of, name_of
 from .methods.dann import logits_of_domains
 from .metrics import classification_metrics
 from .network import Network, Normalize, initialize
 from .optimizers import OPTIMIZERS, Optimizer
 from .streams import ArrayStream, tensor_of
+
+if TYPE_CHECKING:
+    from .assessment import Assessment
 
 LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {
     "constant": None,
@@ -41,19 +47,35 @@ OBJECTS: dict[str, Mapping[str, type]] = {  # settings that may be objects, and 
     "augmentation": AUGMENTATIONS,
     "strong_augmentation": AUGMENTATIONS,
 }
+ON_COLLAPSE = ("warn", "stop", "source-only")
 CHECKPOINT_SECONDS = 15.0
+LOOKED_AT = 1000  # rows of each domain, for an assessment
 MIXED = 0.55  # share of the larger part in a mixture of two rows
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingFailed(RuntimeError):
+    """A training came to nothing."""
+
+
+class TrainingDiverged(TrainingFailed):
     """A loss became NaN or infinite."""
+
+
+class TrainingCollapsed(TrainingFailed):
+    """A guard stopped the training; see `Guards`."""
+
+
+class TrainingWarning(UserWarning):
+    """A guard saw a training go wrong."""
 
 
 class Adapter(BaseEstimator, ABC):
     """What `DomainAdapter` and `DomainRegressor` have in common; their parameters are those of `DomainAdapter`."""
 
     task: ClassVar[str]  # what the labels are, as model files have it
+    _average: WeightAverage | None = None
     learned: ClassVar[tuple[str, ...]]  # attributes that hold what `fit` finds out about the labels
+    events_: list[Event]
 
     def __init__(
         self,
@@ -77,6 +99,7 @@ class Adapter(BaseEstimator, ABC):
         initialization: str = "torch",
         precision: str = "auto",
         compile: str | bool = "auto",
+        on_collapse: str = "warn",
         log_every: int = 50,
         device: str = "auto",
         random_state: int | None = 0,
@@ -100,6 +123,7 @@ class Adapter(BaseEstimator, ABC):
         self.initialization = initialization
         self.precision = precision
         self.compile = compile
+        self.on_collapse = on_collapse
         self.log_every = log_every
         self.device = device
         self.random_state = random_state
@@ -150,6 +174,8 @@ class Adapter(BaseEstimator, ABC):
             Data or settings that cannot be trained on; see `Domains.from_arrays`.
         TrainingDiverged
             A loss became NaN or infinite.
+        TrainingCollapsed
+            A guard saw it go wrong, and ``on_collapse`` is "stop".
         """
         self._check_settings()
         domains = self._domains(X, y, X_target, y_target, sample_domain, sample_weight)
@@ -175,7 +201,16 @@ class Adapter(BaseEstimator, ABC):
             rows = {"sample_domain": sample_domain, "sample_weight": sample_weight}
             source.set_params(random_state=self.seed_).fit(X, y, X_target, **rows, run=folder)
             start = source.network_.to("cpu").state_dict()
-        return self._fit(domains, method, normalize, start, run, on_step)
+        try:
+            return self._fit(domains, method, normalize, start, run, on_step)
+        except TrainingFailed as failure:
+            if self.on_collapse != "source-only" or isinstance(method, SourceOnly):
+                raise
+            warnings.warn(f"{failure}. The model is trained on the source alone", TrainingWarning, stacklevel=2)
+            seen, folder = self.events_, None if run is None else Path(run) / "source-only"
+            self._fit(domains, SourceOnly(), normalize, start, folder, on_step)
+            self.events_ = [*seen, *self.events_]
+            return self
 
     def adapt_to(
         self,
@@ -229,7 +264,16 @@ class Adapter(BaseEstimator, ABC):
         normalize = copy.deepcopy(self.network_.normalize).to("cpu")
         weights = self.network_.state_dict()
         start = {name: value.cpu() for name, value in weights.items() if not name.startswith("parts.")}
-        return later._fit(domains, made, normalize, start, run, on_step)
+        try:
+            return later._fit(domains, made, normalize, start, run, on_step)
+        except TrainingFailed as failure:
+            if later.on_collapse != "source-only":
+                raise
+            warnings.warn(f"{failure}. The model stays as it was", TrainingWarning, stacklevel=2)
+            later.network_, later.method_ = copy.deepcopy(self.network_), SourceOnly()
+            later.network_.parts.clear()
+            later.history_ = []
+            return later
 
     @abstractmethod
     def _domains(self, X: Any, y: Any, X_target: Any, y_target: Any, sample_domain: Any, sample_weight: Any) -> Domains:
@@ -262,6 +306,8 @@ class Adapter(BaseEstimator, ABC):
         on_step: Callable[[Step], None] | None,
     ) -> Self:
         device = self._device()
+        self.method_ = method
+        self.events_ = []
         with isolated_seed(self.seed_, device):
             net = self._build(normalize, method, start)
             net.to(device)
@@ -289,7 +335,8 @@ class Adapter(BaseEstimator, ABC):
         repeat: bool,
     ) -> None:
         optimizer, device = self._optimizer(net, method), stream.device
-        average = WeightAverage(net, self.averaging) if self.averaging else None
+        average = self._average = WeightAverage(net, self.averaging) if self.averaging else None
+        guards = Guards(net, method, domains, self.steps, self.lr, device, autocast(device, self.precision_))
         start, checkpoint, mark = 0, None, ""
         if run is not None:
             checkpoint = Path(run) / "checkpoint.pt"
@@ -314,6 +361,8 @@ class Adapter(BaseEstimator, ABC):
                 if average is not None:
                     average.restore(state["average"])
                 restore_random_state(device, state["rng"])
+                guards.restore(state["guards"])
+                self._alarm(guards.events)
                 start, self.history_ = state["step"], state["history"]
             runs.write_json(Path(run) / "config.json", config)
 
@@ -326,17 +375,36 @@ class Adapter(BaseEstimator, ABC):
                 average.update(done)
             if step.number % self.log_every == 0 or done == self.steps:
                 self._log(step)
+            if guards.due(done):
+                self._alarm(guards.look(done, step.terms))
             if on_step is not None:
                 on_step(step)
             if checkpoint is not None and (done == self.steps or time.monotonic() - last > CHECKPOINT_SECONDS):
                 state = {"fingerprint": mark, "step": done, "history": self.history_, "rng": random_state(device)}
                 state |= {"network": net.state_dict(), "optimizer": optimizer.state()}
-                state["average"] = [] if average is None else average.values
+                state |= {"average": [] if average is None else average.values, "guards": guards.state()}
                 runs.save_checkpoint(checkpoint, state)
                 runs.write_json(checkpoint.with_name("history.json"), self.history_)
                 last = time.monotonic()
         if average is not None:
             average.copy_to_network()
+            self._average = None
+
+    def snapshot(self) -> Self:
+        """Return a fitted copy of this estimator as it stands, in the midst of a training too (see ``on_step``).
+
+        With averaging, the copy has the averaged weights.
+        """
+        check_is_fitted(self, "network_")
+        copied = clone(self)
+        for name, value in vars(self).items():
+            if name.endswith("_") and not name.startswith("_"):
+                setattr(copied, name, copy.deepcopy(value) if name == "network_" else copy.copy(value))
+        if self._average is not None:
+            for mine, value in zip(copied.network_.parameters(), self._average.values, strict=True):
+                mine.data.copy_(value)
+        copied.network_.eval()
+        return copied
 
     def _log(self, step: Step) -> None:
         entry = {name: float(term) for name, term in step.terms.items()}
@@ -348,12 +416,21 @@ class Adapter(BaseEstimator, ABC):
             )
         self.history_.append({"step": step.number, **entry})
 
+    def _alarm(self, events: Sequence[Event]) -> None:
+        """Keep what guards saw, and do about it what the user wants."""
+        self.events_.extend(events)
+        for event in events:
+            if self.on_collapse != "warn":
+                raise TrainingCollapsed(f"{event.kind}: {event.message}")
+            warnings.warn(f"{event.kind}: {event.message}", TrainingWarning, stacklevel=4)
+
     def _check_settings(self) -> None:
         for name, choices in (
             ("optimizer", OPTIMIZERS),
             ("lr_schedule", tuple(LR_SCHEDULES)),
             ("precision", PRECISIONS),
             ("compile", ("auto", True, False)),
+            ("on_collapse", ON_COLLAPSE),
         ):
             value = getattr(self, name)
             if value not in choices:
@@ -519,10 +596,13 @@ class Adapter(BaseEstimator, ABC):
         The file appears whole or not at all, and holds nothing that could be executed.
         """
         check_is_fitted(self, "network_")
+        adapter = self.config()
+        if type(self.method_) is not type(self._method()):  # a guard's alarm made source-only of it
+            adapter["method"] = "source-only"
         config = {
             "version": runs.version(),
             "task": self.task,
-            "adapter": self.config(),
+            "adapter": adapter,
             "labels": self._label_config(),
             "columns": self.columns_,
             "shape": list(self.shape_),
@@ -530,6 +610,7 @@ class Adapter(BaseEstimator, ABC):
             "n_domains": self.n_domains_,
             "seed": self.seed_,
             "history": self.history_,
+            "events": [list(event) for event in self.events_],
             "precision": str(self.precision_),
         }
         return runs.save_model(path, self.network_.state_dict(), config)
@@ -578,12 +659,13 @@ class Adapter(BaseEstimator, ABC):
             adapter.columns_, adapter.shape_ = config["columns"], tuple(config["shape"])
             adapter.dtype_, adapter.n_domains_ = str(np.dtype(config["dtype"])), config["n_domains"]
             adapter.n_features_in_, adapter.seed_ = adapter.shape_[0], config["seed"]
-            adapter.history_ = config["history"]
+            adapter.history_, adapter.method_ = config["history"], adapter._method()
+            adapter.events_ = [Event(*event) for event in config.get("events", [])]
             adapter.precision_ = torch.bfloat16 if config.get("precision") == "torch.bfloat16" else torch.float32
             mean, scale = tensors["normalize.mean"], tensors["normalize.scale"]
             with torch.device("meta"):  # shapes alone: sizes that the file does not back with weights cost no memory
                 normalize = Normalize(mean, scale, per_image=adapter.scaling == "image")
-                net = adapter._build(normalize, adapter._method())
+                net = adapter._build(normalize, adapter.method_)
             net.load_state_dict(tensors, assign=True)
         except runs.ModelFileError:
             raise
@@ -648,6 +730,9 @@ class DomainAdapter(ClassifierMixin, Adapter):
         Repeat the recorded operations of the first step, on a GPU as one CUDA graph. Same bits, less overhead; right
         where every step does the same operations. "auto" does so on the CPU in trainings of 500 steps or more, if
         method and network are this package's own; give True where you know it of yours.
+    on_collapse : {"warn", "stop", "source-only"}
+        What to do where a guard sees the training go wrong: warn and go on, raise `TrainingCollapsed`, or train on the
+        source alone instead; see `Guards`.
     log_every : int
         Steps between two entries of `history_`; reading a loss makes a GPU wait.
     device : str
@@ -664,6 +749,10 @@ class DomainAdapter(ClassifierMixin, Adapter):
     network_ : Network
     history_ : list of dict
         "step" and the loss terms, every ``log_every`` steps and at the last.
+    events_ : list of Event
+        What guards saw.
+    method_ : Method
+        What was trained: the method, or source-only where ``on_collapse`` fell back on it.
     seed_ : int
     precision_ : torch.dtype
         Of the training.
@@ -700,6 +789,16 @@ class DomainAdapter(ClassifierMixin, Adapter):
         best = self.predict_proba(X).argmax(1)  # first: it says where there is no model yet
         return self.classes_[best]
 
+    def outputs(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Return features, float32 (n, dim), and logits, float32 (n, K), in one pass."""
+        both = self._map(X, lambda f, g: torch.cat([f.float(), g.float()], 1))
+        features, logits = np.split(both, [self.network_.dim], axis=1)
+        return features, logits
+
+    def nearest(self, X: Any) -> np.ndarray:
+        """Return for every row the rows that lie nearest in the space of the inputs; see `evidence.nearest`."""
+        return nearest(as_inputs(arrange(X, self.columns_, "the data"), "the data"))
+
     def evidence(
         self,
         X: Any,
@@ -707,6 +806,7 @@ class DomainAdapter(ClassifierMixin, Adapter):
         X_target: Any,
         *,
         mixed: bool = False,
+        neighbors: bool = False,
         others: Sequence["DomainAdapter"] = (),
     ) -> Evidence:
         """Look at held-out rows: what a judgement of this model without target labels is made of.
@@ -719,6 +819,9 @@ class DomainAdapter(ClassifierMixin, Adapter):
             Target rows, best such that training did not see.
         mixed : bool
             Also predict mixtures of target rows, which the validator "mixval" asks for.
+        neighbors : bool
+            Also find the rows that lie nearest in the space of the inputs, which the validator "neighbors" and
+            `assess` ask for. Time grows with the square of the rows: a thousand are enough.
         others : sequence of DomainAdapter
             Other trainings with the same settings, for "agreement".
 
@@ -731,14 +834,14 @@ class DomainAdapter(ClassifierMixin, Adapter):
         ValueError
             Rows that do not fit, labels that the training did not have.
         """
-        sides = [self._map(rows, lambda f, g: torch.cat([f.float(), g.float()], 1)) for rows in (X, X_target)]
-        (source_features, source_logits), (features, logits) = (np.split(s, [self.network_.dim], axis=1) for s in sides)
+        (source_features, source_logits), (features, logits) = (self.outputs(rows) for rows in (X, X_target))
         logits_of = lambda model, rows: model._map(rows, lambda _, g: g.float())  # noqa: E731
         of_mixed = None
         if mixed:
             x = as_inputs(arrange(X_target, self.columns_, "the target"), "the target")
             half = MIXED * x.astype(np.float32) + (1 - MIXED) * x[mixtures(len(x))]
             of_mixed = logits_of(self, half.round().astype(x.dtype) if x.dtype == np.uint8 else half)
+        near = [self.nearest(rows) for rows in (X, X_target)] if neighbors else [None, None]
         return Evidence(
             source_features,
             source_logits,
@@ -747,7 +850,72 @@ class DomainAdapter(ClassifierMixin, Adapter):
             logits,
             of_mixed,
             np.stack([logits_of(other, X_target) for other in others]) if others else None,
+            *near,
         )
+
+    def assess(
+        self,
+        X: Any,
+        y: Any,
+        X_target: Any,
+        y_target: Any = None,
+        *,
+        baseline: "DomainAdapter | Sequence[DomainAdapter] | None" = None,
+        others: Sequence["DomainAdapter"] = (),
+        seed: int = 0,
+    ) -> "Assessment":
+        """Say how right this model is on the target, and whether it is better than one of the source alone.
+
+        Parameters
+        ----------
+        X, y
+            Source rows that training did not see, and their labels: 20 or more, a thousand are looked at.
+        X_target
+            Target rows, as many.
+        y_target : array, optional
+            A few labels of these rows that you have; -1 (unless it is a class), None and NaN mark unknown ones. Label
+            rows that were drawn at random.
+        baseline : DomainAdapter or sequence of it, optional
+            Trained on the source alone, with the same settings; several differ in their seed. Without one there is an
+            estimate, and no choice.
+        others : sequence of DomainAdapter
+            Trainings as this one, with other seeds: the estimate becomes much better with one or two.
+        seed : int
+            Of the choice of rows.
+
+        Returns
+        -------
+        Assessment
+
+        Raises
+        ------
+        ValueError
+            Rows or labels that do not fit.
+        """
+        from .assessment import assess
+
+        rows = [chosen(len(side), seed) for side in (X, X_target)]
+        x, x_target = taken(X, rows[0]), taken(X_target, rows[1])
+        labels = taken(np.asarray(y), rows[0])
+        mine = [self, *others]
+        models = {"this model": mine}
+        if baseline is not None:
+            below = [baseline] if isinstance(baseline, DomainAdapter) else list(baseline)
+            models = {"source-only": below, "this model": mine}
+        near: dict[str, Any] = {}
+        evidence: dict[str, list[Evidence]] = {}
+        for name, group in models.items():
+            for model in group:
+                made = model.evidence(x, labels, x_target, neighbors=not near)
+                near = near or {"source_neighbors": made.source_neighbors, "target_neighbors": made.target_neighbors}
+                evidence.setdefault(name, []).append(replace(made, **near))
+        known = None
+        if y_target is not None:
+            codes = as_known(taken(np.asarray(y_target), rows[1]), self.classes_)
+            known = np.flatnonzero(codes >= 0), codes[codes >= 0]
+        harm = [event.message for model in mine for event in model.events_ if event.kind != "dead-adversary"]
+        alarms = {"this model": harm}
+        return assess(evidence, baseline=next(iter(models)), alarms=alarms, labelled=known)
 
     def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
         """Score predictions against labels; on target rows this is an oracle's view, which training never has.
@@ -765,6 +933,35 @@ class DomainAdapter(ClassifierMixin, Adapter):
         probabilities = self.predict_proba(X)
         labels = encode(as_labels(y, len(probabilities), "y"), self.classes_, "the data")
         return classification_metrics(probabilities, labels)
+
+
+def chosen(n: int, seed: int) -> np.ndarray:
+    """Return the numbers of the rows to look at, at most a thousand of n, int."""
+    return np.sort(np.random.default_rng(seed).permutation(n)[:LOOKED_AT])
+
+
+def taken(X: Any, rows: np.ndarray) -> Any:
+    """Return some rows of an array or a data frame."""
+    return (
+        X.iloc[rows]
+        if hasattr(X, "iloc")
+        else (X if hasattr(X, "shape") or hasattr(X, "columns") else np.asarray(X))[rows]
+    )
+
+
+def as_known(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return the codes of labels, -1 for those that are unknown.
+
+    Raises
+    ------
+    ValueError
+        A label that is no class.
+    """
+    codes = np.full(len(y), UNKNOWN)
+    known = np.array([not is_unknown(label, classes) for label in y.tolist()], dtype=bool)
+    if known.any():
+        codes[known] = encode(as_labels(y[known], int(known.sum()), "y_target"), classes, "y_target")
+    return codes
 
 
 def named(value: Any, make: Callable[[str], Any], given: Any, what: str) -> Any:

@@ -123,7 +123,7 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         return None
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        missing = {"fingerprint", "step", "history", "rng", "network", "average", "optimizer"} - set(state)
+        missing = {"fingerprint", "step", "history", "rng", "network", "average", "optimizer", "guards"} - set(state)
         if missing:
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")
         return state

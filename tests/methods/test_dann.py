@@ -149,6 +149,7 @@ def test_weight_0_trains_the_classifier_of_source_only(arrays):
     np.testing.assert_allclose(watched.predict_proba(arrays.xt), plain.predict_proba(arrays.xt), atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:dead-adversary")  # the domains lie far apart
 def test_known_target_labels_are_learned(make_arrays):
     """The target's classes are swapped; a few known labels tell."""
     data = make_arrays(80, 40)

@@ -31,6 +31,7 @@ def partial(seed):
     return x, y, xt + np.array([0.9, 0.0], dtype=np.float32), yt
 
 
+@pytest.mark.filterwarnings("ignore:source-lost")  # DANN, which this is about
 def test_classes_that_the_target_lacks_lose_their_weight_and_it_keeps_what_dann_loses():
     network = MLP((32,), activation="tanh", domain_hidden=(16,))
     scores = {}

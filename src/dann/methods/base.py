@@ -26,6 +26,7 @@ class Method(BaseEstimator):
     rows_needed: ClassVar[int] = 1  # on each side of a batch
     needs_pretraining: ClassVar[bool] = False  # on the source, before `build`
     needs_classes: ClassVar[bool] = True  # its formula is for class probabilities, not for continuous labels
+    classifies: ClassVar[bool] = True  # False: its label head is never trained
     own_label: ClassVar[bool] = False  # its label loss is not that of `label_loss`
     reads_values: ClassVar[bool] = False  # of tensors, so that its steps cannot be recorded
     two_views: ClassVar[bool] = False  # compares rows of the target with strong variations of them

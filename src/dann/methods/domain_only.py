@@ -26,6 +26,7 @@ class DomainOnly(Method):
     """
 
     needs_classes = False
+    classifies = False
     hidden: tuple[int, ...] | None = None
 
     def build(self, net: Network) -> dict[str, nn.Module]:

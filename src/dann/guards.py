@@ -1,0 +1,306 @@
+"""Guards: looks at a training, from time to time, for the ways in which adaptation fails without a word."""
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .domains import Domains
+from .functional import domain_loss
+from .methods import Method, SourceOnly
+from .methods.dann import logits_of_domains
+from .network import Network
+from .streams import tensor_of
+
+LOOKS = 40  # in a training, at even distances
+SURE = 2  # the same for weights that do not move
+ROWS = 128  # of each domain that they look at, the same in every look
+SHORTEST = 100  # steps: what is shorter says nothing
+PERSISTENT = 3  # looks in a row that have to see the same: features of a healthy game may be flat for two
+SPREAD = 1e-3  # of the features, relative to their size, below which they are constant
+ONE_CLASS = 1.05  # effective number of classes that is one class but for a row or two
+FEW = 0.2  # of the source's effective number of classes, where that is large
+LEARNED = 0.25  # of the way from the largest class's share to 1, from which on the source counts as learned
+FELL = 1.5  # times fewer classes than there were: not the work of the shift, as it is where they always were few
+PATIENCE = 0.5  # of the training, after which few classes are a collapse, however they began
+MANY = 4  # classes: of more, a shift by itself leaves more than a few, and there is no need to wait
+EARLY = 60  # steps, in which nothing need be learned
+STUCK = 0.95  # of the label loss of the first look
+LATE = 0.04  # of the training, in which something should be learned
+LOST = 0.2  # of the source accuracy, below the best so far
+NOISE = 5.0  # steps of the optimiser, around 0, that a weight without a gradient may take
+FLAT = 1e-3  # difference of probabilities that a head's inputs make, below which it says the same for all
+CERTAIN = 1e-3  # what a domain head that is always right has left of the gradient
+EXPLODED = 1e4  # times what a term was at first, or 1
+
+
+class Event(NamedTuple):
+    """What a guard saw."""
+
+    kind: str  # "collapse", "dead-adversary", "divergence" or "source-lost"
+    step: int  # after as many steps
+    message: str  # what it saw, and what to try
+
+
+class Look(NamedTuple):
+    """One look: numbers, None where there is nothing to measure."""
+
+    spread: float  # of the target's features, as a fraction of their size; 0 is constant
+    rank: float  # effective dimensions of the target's features
+    classes: float | None  # effective number of classes predicted on the target
+    source_classes: float | None  # and on the source
+    source_accuracy: float | None  # on training rows
+    domain_spread: float | None  # standard deviation of the domain head's probabilities over all rows
+    domain_accuracy: float | None  # mean over domains
+    domain_gradient: float | None  # mean |1 - p| of the true domain: what of the gradient is left
+    domain_learns: bool  # whether some gradient reaches the weights of the domain head
+    still: tuple[str, ...]  # parts of the method whose weights are exactly those of the look before
+
+
+class Guards:
+    """Watches one training; every alarm is raised once.
+
+    Collapse is features that are the same for all rows; or one class for all target rows (very few, where the source
+    has many) of a model that has learned the source: at once if there were more before, or if the source has more than
+    four classes, else after half of the training, since a shift by itself may put all rows on one side; or one class
+    for all rows of both domains, with a label loss that does not fall, a tenth of the training long.
+
+    An adversary is dead if its weights move as far as weight decay moves them, if it says the same for every row, or if
+    it is always right and so sure that no gradient is left for the features. A training diverges when a term grows
+    beyond all measure; NaN stops it by itself. The source is lost if its accuracy falls far below what it was. Each has
+    to be seen in three looks in a row, 40 looks a training.
+
+    Parameters
+    ----------
+    net : Network
+    method : Method
+    domains : Domains
+        Of the training; target labels are not looked at.
+    steps : int
+        Of the whole training; below 100 there are no looks.
+    lr : float
+        Learning rate at the start.
+    device : torch.device
+    context : callable, optional
+        Makes the contexts that compute in the training's precision.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        method: Method,
+        domains: Domains,
+        steps: int,
+        lr: float,
+        device: torch.device,
+        context: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ):
+        self.net, self.method, self.steps, self.lr, self.context = net, method, steps, lr, context
+        self.every = max(1, steps // LOOKS)
+        random = np.random.default_rng(0)
+        chosen = [random.permutation(len(d.x))[:ROWS] for d in domains.all]
+        self.x = tensor_of(np.concatenate([d.x[rows] for d, rows in zip(domains.all, chosen, strict=True)])).to(device)
+        self.domain = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
+        self.n_source = len(self.domain) - len(chosen[-1])
+        labels = [d.y[rows] for d, rows in zip(domains.sources, chosen, strict=False)]
+        self.y = np.concatenate(labels) if labels and len(domains.classes) and method.classifies else None
+        self.shares = None if self.y is None else np.bincount(self.y, minlength=len(domains.classes)) / len(self.y)
+        self.weights: dict[str, list[Tensor]] = {}
+        self.asleep: dict[str, bool] = {}  # since the start
+        self.first: dict[str, float] = {}
+        self.best, self.most, self.label = 0.0, 0.0, 0.0
+        self.looks, self.flat = 0, 0
+        self.source_alone = isinstance(method, SourceOnly)
+        self.streak: dict[str, int] = {}
+        self.events: list[Event] = []
+
+    def due(self, done: int) -> bool:
+        """Whether to look after ``done`` steps."""
+        return self.steps >= SHORTEST and done % self.every == 0
+
+    def look(self, done: int, terms: Mapping[str, Tensor]) -> list[Event]:
+        """Look at the network after ``done`` steps, and return new alarms."""
+        seen = self.measure()
+        self.looks += 1
+        if seen.source_accuracy is not None:
+            self.best = max(self.best, seen.source_accuracy)
+        if seen.classes is not None:
+            self.most = max(self.most, seen.classes)
+        label = float(terms["label"]) if "label" in terms else math.inf
+        self.label = self.label or label
+        complaints = [*self.complaints(seen, done / self.steps, label), *self.exploded(terms)]
+        self.streak = {cause: self.streak.get(cause, 0) + 1 for _, cause, _ in complaints}
+        new = []
+        for kind, cause, message in complaints:
+            if cause == "silent" and done < EARLY:
+                continue
+            if self.streak[cause] >= (SURE if cause == "still" else PERSISTENT) and kind not in {
+                event.kind for event in self.events
+            }:
+                new.append(Event(kind, done, f"{message} (step {done} of {self.steps})"))
+                self.events.append(new[-1])
+        return new
+
+    def state(self) -> dict[str, Any]:
+        """Return what a training that goes on later needs."""
+        events = [tuple(event) for event in self.events]
+        return {
+            "best": self.best,
+            "label": self.label,
+            "most": self.most,
+            "looks": [self.looks, self.flat],
+            "first": self.first,
+            "asleep": self.asleep,
+            "streak": self.streak,
+            "events": events,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from an earlier `state`."""
+        self.best, self.most, self.label = state["best"], state["most"], state["label"]
+        self.looks, self.flat = state["looks"]
+        self.first, self.streak, self.asleep = (dict(state[key]) for key in ("first", "streak", "asleep"))
+        self.events = [Event(*event) for event in state["events"]]
+
+    def measure(self) -> Look:
+        """Measure the network as it stands."""
+        net = self.net
+        net.eval()
+        with torch.no_grad(), self.context():
+            features, logits = net(self.x)
+            target = features[self.n_source :].float()
+            centred = target - target.mean(0)
+            gram = centred.T @ centred if centred.shape[1] < len(centred) else centred @ centred.T
+            trace, square = gram.trace(), gram.square().sum()
+            spread = (centred.square().mean() / target.square().mean().clamp_min(1e-30)).sqrt()
+            heads = None
+            if "domain" in net.parts and self.method.classifies:
+                heads = logits_of_domains(net, self.method.domain_input(net, features, logits)).float().softmax(1)
+        classes = of_source = accuracy = None
+        if self.y is not None:
+            predicted = logits.argmax(1).cpu().numpy()
+            of_source, classes = (
+                effective(np.bincount(side) / len(side)) for side in np.split(predicted, [self.n_source])
+            )
+            accuracy = float((predicted[: self.n_source] == self.y).mean())
+        rank = float(trace**2 / square.clamp_min(1e-30))
+        seen = Look(float(spread), rank, classes, of_source, accuracy, None, None, None, True, self.unmoved())
+        if heads is None:
+            return seen
+        flat, right, left = self.of_domains(heads.cpu().numpy())
+        learns = flat >= FLAT or self.learns(features, logits)
+        return seen._replace(domain_spread=flat, domain_accuracy=right, domain_gradient=left, domain_learns=learns)
+
+    def learns(self, features: Tensor, logits: Tensor) -> bool:
+        """Return whether the domain head's loss has a gradient for some weight, biases apart."""
+        net = self.net
+        with torch.enable_grad(), self.context():
+            seen = self.method.domain_input(net, features, logits).detach()
+            loss = domain_loss(logits_of_domains(net, seen), torch.from_numpy(self.domain).to(features.device))
+        weights = [p for p in net.group("domain") if p.dim() > 1]
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+        return any(g is not None and bool((g != 0).any()) for g in gradients)
+
+    def of_domains(self, p: np.ndarray) -> tuple[float, float, float]:
+        """Return spread over rows, accuracy and what is left of the gradient, from the domain head's probabilities."""
+        right, left = p.argmax(1) == self.domain, 1 - p[np.arange(len(p)), self.domain]
+        sides = [self.domain == k for k in np.unique(self.domain)]
+        return float(p.std(0).max()), float(np.mean([right[s].mean() for s in sides])), float(left.mean())
+
+    def unmoved(self) -> tuple[str, ...]:
+        """Return the parts of the method none of whose weights has grown since the last look: no gradient gets there.
+
+        Weight decay makes all weights smaller, until they are as small as a step of the optimiser.
+        """
+        still, small = [], NOISE * self.lr
+        for player in self.net.players[2:]:  # some methods leave encoder or head as they are
+            now, before = self.net.group(player), self.weights.get(player)
+            if before is not None:
+                pairs = [(a.detach().abs(), b.abs()) for a, b in zip(now, before, strict=True)]
+                grown = any(bool((a > b.clamp(min=small)).any()) for a, b in pairs)
+                large = any(bool((b > small).any()) for _, b in pairs)
+                if not grown and (large or self.asleep.get(player, True)):
+                    still.append(player)
+                self.asleep[player] = self.asleep.get(player, True) and not grown
+            self.weights[player] = [p.detach().clone() for p in now]
+        return tuple(still)
+
+    def complaints(self, seen: Look, progress: float, label: float) -> list[tuple[str, str, str]]:
+        """Return kind, cause and message of all that one look finds wrong."""
+        found = []
+        if seen.spread < SPREAD:
+            text = (
+                f"the features are the same for all target rows (they vary by {seen.spread:.1g} of their size, in "
+                f"{seen.rank:.1f} effective dimensions): lower lr or the weight of the method"
+            )
+            found.append(("collapse", "features", text))
+        if self.shares is not None and seen.classes is not None and seen.source_accuracy is not None:
+            own, chance = effective(self.shares), self.shares.max()
+            few = seen.classes < min(own, max(ONE_CLASS, FEW * own)) and self.best > chance + LEARNED * (1 - chance)
+            if (
+                few
+                and not self.source_alone
+                and (own > MANY or self.most > FELL * seen.classes or progress >= PATIENCE)
+            ):
+                text = (
+                    f"the target's rows get {seen.classes:.1f} classes in effect, where the source has {own:.1f}: "
+                    "lower the weight of the method, or lr"
+                )
+                found.append(("collapse", "classes", text))
+            one = max(seen.classes, seen.source_classes or 0.0) < max(ONE_CLASS, FEW * own)
+            unlearned = self.best < chance + LEARNED * (1 - chance) and label > STUCK * (self.label or label)
+            if one and unlearned and progress > LATE:
+                text = (
+                    f"nothing is learned: all rows get {seen.classes:.1f} classes in effect, accuracy on the source is "
+                    f"{seen.source_accuracy:.2f}: lower lr or the weight of the method"
+                )
+                found.append(("collapse", "silent", text))
+            if seen.source_accuracy < self.best - LOST:
+                text = (
+                    f"accuracy on the source fell to {seen.source_accuracy:.2f} from {self.best:.2f}: lower the weight "
+                    "of the method, or lr"
+                )
+                found.append(("source-lost", "source", text))
+        if seen.still and self.method.classifies:
+            text = (
+                f"no weight of {', '.join(seen.still)} changes, no gradient gets there: see what the loss does with "
+                "its output, and for units that are all off"
+            )
+            found.append(("dead-adversary", "still", text))
+        if seen.domain_spread is not None and seen.spread >= SPREAD:
+            self.flat += seen.domain_spread < FLAT
+            if seen.domain_spread < FLAT and (not seen.domain_learns or self.flat == self.looks):
+                text = (
+                    "the domain head says the same for every row, and its loss is that of a constant (probabilities "
+                    f"vary by {seen.domain_spread:.1g}): raise its lr_multiplier, or look at its last layer"
+                )
+                found.append(("dead-adversary", "flat", text))
+            if seen.domain_accuracy == 1 and seen.domain_gradient < CERTAIN:  # type: ignore[operator]
+                text = (
+                    "the domain head is right for every row and so sure of it that next to no gradient reaches the "
+                    f"features ({seen.domain_gradient:.1g} is left): scale the inputs, smooth the domain labels, or "
+                    "take a method for distant domains, such as wdgrl or dan"
+                )
+                found.append(("dead-adversary", "certain", text))
+        return found
+
+    def exploded(self, terms: Mapping[str, Tensor]) -> list[tuple[str, str, str]]:
+        """Return complaints of terms that have grown beyond all measure."""
+        found = []
+        for name, term in terms.items():
+            value = abs(float(term))
+            first = self.first.setdefault(name, max(value, 1.0) if math.isfinite(value) else 1.0)
+            if value > EXPLODED * first:
+                text = f"the loss {name!r} is {value:.3g}, it was {first:.3g}: lower lr or the weight of the method"
+                found.append(("divergence", f"term {name}", text))
+        return found
+
+
+def effective(shares: np.ndarray) -> float:
+    """Return the effective number of classes: exp of the entropy of their shares."""
+    p = shares[shares > 0]
+    return float(np.exp(-(p * np.log(p)).sum()))

@@ -1,0 +1,175 @@
+"""Guards: planted troubles are named in time, healthy trainings raise no alarm."""
+
+import json
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from dann import DANN, MLP, DomainAdapter, SourceOnly, TrainingCollapsed, TrainingWarning
+from dann.datasets import moons
+from dann.domains import Domains
+from dann.guards import Guards
+
+STEPS = 1200
+ONSET = 0.4
+
+
+@dataclass
+class Troubled(DANN):
+    """DANN, and a trouble from some progress on."""
+
+    trouble: str = ""
+    onset: float = ONSET
+
+    def build(self, net):
+        parts = super().build(net)
+        if self.trouble == "softmax over one output":
+            parts["domain"] = nn.Sequential(parts["domain"], nn.Softmax(1))
+        return parts
+
+    def loss(self, net, source, target, progress):
+        terms, on = super().loss(net, source, target, progress), (progress >= self.onset).float()
+        first = torch.zeros(len(target.logits), dtype=torch.int64)
+        if self.trouble == "one class":
+            terms["trouble"] = 20 * on * F.cross_entropy(target.logits, first)
+        if self.trouble == "no gradient":
+            terms["domain"] = terms["domain"] * (1 - on)
+        if self.trouble == "forget":
+            terms["label"] = terms["label"] * (1 - on) - on * terms["label"].clamp(max=3)
+        if self.trouble == "explode":
+            terms["label"] = terms["label"] + on * 1e6
+        return terms
+
+
+def adapter(trouble="", onset=ONSET, **settings):
+    settings = {"steps": STEPS, "lr": 3e-3, "weight_decay": 1e-3, "compile": True, **settings}
+    return DomainAdapter(Troubled(trouble=trouble, onset=onset), MLP((32,), domain_hidden=(16,)), **settings)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return moons(seed=0)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "onset", "kind", "says"),
+    [
+        ("one class", ONSET, "collapse", "the target's rows get 1.0 classes in effect"),
+        ("no gradient", ONSET, "dead-adversary", "no weight of domain changes"),
+        ("no gradient", 0.0, "dead-adversary", "no weight of domain changes"),
+        ("softmax over one output", 0.0, "dead-adversary", "no weight of domain changes"),
+        ("forget", ONSET, "source-lost", "accuracy on the source fell"),
+        ("explode", ONSET, "divergence", "the loss 'label' is 1e"),
+    ],
+)
+def test_a_planted_trouble_is_named_within_a_tenth_of_the_training(trouble, onset, kind, says, task):
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        fitted = adapter(trouble, onset).fit(task.source.x, task.source.y, task.target.x)
+    event = next(event for event in fitted.events_ if event.kind == kind)
+    assert says in event.message
+    assert onset * STEPS < event.step <= (onset + 0.1) * STEPS
+    assert f"{kind}: {event.message}" in [str(w.message) for w in seen if w.category is TrainingWarning]
+    assert f"(step {event.step} of {STEPS})" in event.message
+
+
+def test_features_that_are_the_same_for_all_rows_are_named(task):
+    fitted = adapter(steps=1).fit(task.source.x, task.source.y, task.target.x)
+    domains = Domains.from_arrays(task.source.x, task.source.y, task.target.x)
+    guards = Guards(fitted.network_, fitted.method_, domains, 1000, 1e-3, torch.device("cpu"))
+    with torch.no_grad():
+        fitted.network_.encoder[0].weight.zero_()
+    seen = [event for done in (25, 50, 75) for event in guards.look(done, {})]
+    assert [(event.kind, event.step) for event in seen if event.kind == "collapse"] == [("collapse", 75)]
+    says = next(event for event in seen if event.kind == "collapse").message
+    assert "the features are the same for all target rows (they vary by " in says
+
+
+@pytest.mark.parametrize("settings", [{}, {"optimizer": "sgd", "lr": 0.02, "averaging": 0.99}, {"weight_decay": 0.0}])
+def test_a_healthy_training_raises_no_alarm(settings, task):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", TrainingWarning)
+        fitted = adapter(**settings).fit(task.source.x, task.source.y, task.target.x)
+    assert fitted.events_ == []
+    assert fitted.score(task.source_test.x, task.source_test.y) > 0.85
+
+
+def test_source_only_that_puts_a_distant_target_on_one_side_is_no_collapse(make_arrays):
+    data = make_arrays(200, 200)
+    fitted = adapter().set_params(method="source-only", scaling="none").fit(data.x, data.y, data.xt + 50)
+    assert len(set(fitted.predict(data.xt + 50))) == 1
+    assert fitted.events_ == []
+
+
+def test_looks_change_nothing(task, monkeypatch):
+    data = task.source.x, task.source.y, task.target.x
+    watched = adapter(steps=120).fit(*data)
+    monkeypatch.setattr("dann.adapter.Guards.due", lambda self, done: False)
+    alone = adapter(steps=120).fit(*data)
+    for a, b in zip(watched.network_.state_dict().values(), alone.network_.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_short_trainings_are_not_looked_at(task):
+    fitted = adapter("one class", 0.0, steps=99).fit(task.source.x, task.source.y, task.target.x)
+    assert fitted.events_ == []
+
+
+def test_stop_raises_and_keeps_what_was_seen(task):
+    stopping = adapter("one class", on_collapse="stop")
+    with pytest.raises(TrainingCollapsed, match=r"collapse: the target's rows get 1\.0 classes"):
+        stopping.fit(task.source.x, task.source.y, task.target.x)
+    assert stopping.events_[0].kind == "collapse"
+
+
+def test_source_only_takes_over(task, tmp_path):
+    data = task.source.x, task.source.y, task.target.x
+    with pytest.warns(TrainingWarning, match="The model is trained on the source alone"):
+        fitted = adapter("one class", on_collapse="source-only").fit(*data, run=tmp_path / "run")
+    assert isinstance(fitted.method_, SourceOnly)
+    assert fitted.events_[0].kind == "collapse"
+    plain = adapter().set_params(method="source-only").fit(*data)
+    assert np.array_equal(fitted.predict_proba(task.target.x), plain.predict_proba(task.target.x))
+    loaded = DomainAdapter.load(fitted.save(tmp_path / "model.safetensors"))
+    assert np.array_equal(loaded.predict_proba(task.target.x), plain.predict_proba(task.target.x))
+    assert loaded.events_ == fitted.events_
+    assert isinstance(loaded.method_, SourceOnly)
+
+
+def test_a_model_that_goes_on_without_a_source_stays_as_it_was(task):
+    fitted = adapter().set_params(method="source-only").fit(task.source.x, task.source.y, task.target.x)
+    settings = {"steps": 400, "lr": 3e10, "on_collapse": "source-only", "optimizer": "sgd"}
+    with pytest.warns(TrainingWarning, match="The model stays as it was"):
+        later = fitted.adapt_to(task.target.x, "shot", **settings)
+    assert np.array_equal(later.predict_proba(task.target.x), fitted.predict_proba(task.target.x))
+
+
+@pytest.mark.parametrize("stop_at", [400, 500])
+def test_an_interrupted_training_raises_the_same_alarms(stop_at, task, tmp_path, monkeypatch):
+    monkeypatch.setattr("dann.adapter.CHECKPOINT_SECONDS", 0.0)
+    data = task.source.x, task.source.y, task.target.x
+
+    def interrupt(step):
+        if step.number == stop_at:
+            raise KeyboardInterrupt
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrainingWarning)
+        whole = adapter("one class").fit(*data)
+        with pytest.raises(KeyboardInterrupt):
+            adapter("one class").fit(*data, run=tmp_path, on_step=interrupt)
+        resumed = adapter("one class").fit(*data, run=tmp_path)
+    assert whole.events_
+    assert resumed.events_ == whole.events_
+    assert json.loads(Path(tmp_path / "history.json").read_text())
+
+
+def test_an_unknown_reaction_is_refused(task):
+    with pytest.raises(ValueError, match="unknown on_collapse 'ignore'; choose one of: warn, stop, source-only"):
+        adapter(on_collapse="ignore").fit(task.source.x, task.source.y, task.target.x)
