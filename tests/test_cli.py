@@ -781,3 +781,132 @@ def test_a_bug_is_not_taken_for_bad_input(monkeypatch):
     monkeypatch.setattr(Study, "run", broken)
     with contextlib.suppress(SystemExit), pytest.raises(RuntimeError, match="a bug"):
         main(["reproduce", "blobs"])
+
+
+# compare, assess, tune
+
+
+@pytest.fixture
+def compare(dann_):
+    """Return a function that compares two methods in a few steps."""
+
+    def run(*words, source="lab.csv", target="field.csv", label="species"):
+        named = ("--label", label) if label else ()
+        files = ("--source", source, "--target", target, *named)
+        return dann_("compare", *files, "--methods", "dann,mcc", "--set", "steps=20", "--set", "batch_size=8", *words)
+
+    return run
+
+
+@pytest.fixture
+def many(write):
+    """A labelled source and a labelled target with enough rows to judge by."""
+    return write("lab.csv", 120), write("field.csv", 110, 3.0)
+
+
+def test_compare_prints_methods_validators_and_a_verdict_and_leaves_a_model(many, compare):
+    code, out, error = compare("--json", "found.json")
+    assert code == 0, error
+    found = json.loads(Path("found.json").read_text())
+    assert f"Verdict: {found['assessment']['sentence']}" in out
+    for name in ("source-only", "dann", "mcc"):
+        assert name in out
+    assert "last*" in out
+    assert len(found["candidates"]) == 3 * 2 * 2
+    assert all(0 <= c["oracle_accuracy"] <= 1 for c in found["candidates"])
+    assert set(found["candidates"][0]["scores"]) == set(VALIDATORS)
+    assert DomainAdapter.load("runs/compare").classes_.tolist() == ["cat", "dog"]
+    assert len(Path("runs/compare/target_predictions.csv").read_text().splitlines()) == 111
+
+
+def test_labels_in_the_target_file_feed_the_oracle_alone(many, write, compare):
+    write("none.csv", 110, 3.0, labels=None)
+    write("swapped.csv", 110, 3.0, labels=SPECIES[::-1])
+    reports = []
+    for target in ("field", "none", "swapped"):
+        assert compare("--out", target, "--json", f"{target}.json", target=f"{target}.csv")[0] == 0
+        reports.append(json.loads(Path(f"{target}.json").read_text()))
+    assert reports[0]["assessment"] == reports[1]["assessment"] == reports[2]["assessment"]
+    scores = [[c["scores"] for c in report["candidates"]] for report in reports]
+    assert scores[0] == scores[1] == scores[2]
+    assert all(c["oracle_accuracy"] is None for c in reports[1]["candidates"])
+    assert "*" not in compare("--out", "none", target="none.csv")[1]
+
+
+def test_a_narrow_terminal_shows_every_number(many, compare, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    out = compare()[1]
+    table = out.split("Means over seeds")[0]
+    assert "…" not in table
+    assert "last*" in table
+
+
+@pytest.mark.parametrize(
+    ("words", "because"),
+    [
+        (("--methods", "daan"), "unknown method 'daan'"),
+        (("--methods", "target-only"), "target-only trains on target labels"),
+        (("--methods", ","), "nothing to compare source-only with"),
+        (("--seeds", "0"), "seeds=0 must be at least 1"),
+        (("--set", "random_state=3"), "--set random_state=… is not taken"),
+        (("--search", "lr=1:2"), "--search"),
+    ],
+)
+def test_a_comparison_that_makes_no_sense_is_explained(words, because, many, refused):
+    refused("compare", "--source", "lab.csv", "--target", "field.csv", "--label", "species", *words, because=because)
+
+
+def test_assess_judges_new_rows_with_what_compare_left(many, compare, write, dann_):
+    assert compare()[0] == 0
+    write("later.csv", 90, 3.2, labels=None)
+    code, out, error = dann_("assess", "runs/compare", "--target", "later.csv", "--json", "later.json")
+    assert code == 0, error
+    found = json.loads(Path("later.json").read_text())
+    assert f"Verdict: {found['sentence']}" in out
+    assert "source-only" in found["estimates"]
+    write("few.csv", 90, 3.2, labels=("cat", "dog", "", "", "", ""))
+    assert dann_("assess", "runs/compare", "--target", "few.csv", "--label", "species", "--json", "few.json")[0] == 0
+    widths = [e["high"] - e["low"] for e in (found["estimates"]["source-only"],)]
+    told = json.loads(Path("few.json").read_text())["estimates"]["source-only"]
+    assert told["high"] - told["low"] < widths[0]
+
+
+def test_assess_takes_a_model_file_with_rows_of_its_source(many, compare, write, dann_, refused):
+    assert compare()[0] == 0
+    write("more.csv", 80)
+    words = ("assess", "runs/compare/model.safetensors", "--target", "field.csv", "--label", "species")
+    refused(*words, because="give --source, rows that are new to it")
+    code, out, _ = dann_(*words, "--source", "more.csv")
+    assert code == 0
+    assert "Verdict: this model: estimated target accuracy" in out
+    code, out, _ = dann_(*words, "--source", "more.csv", "--baseline", "runs/compare/model.safetensors")
+    assert code == 0
+    assert "source-only" in out
+
+
+def test_assess_of_too_few_rows_cannot_tell(many, compare, write, dann_):
+    assert compare()[0] == 0
+    write("tiny.csv", 9, labels=None)
+    code, out, _ = dann_("assess", "runs/compare", "--target", "tiny.csv")
+    assert code == 0
+    assert "Verdict: cannot tell: " in out
+
+
+def test_tune_prints_the_best_and_goes_on(many, dann_):
+    pytest.importorskip("optuna", reason="the extra tune is not installed")
+    words = ("tune", "--source", "lab.csv", "--target", "field.csv", "--label", "species", "--set", "steps=10")
+    search = ("--search", "lr=1e-3:1e-1:log", "--search", "batch_size=4,8", "--trials", "2")
+    code, out, error = dann_(*words, *search, "--json", "trials.json")
+    assert code == 0, error
+    found = json.loads(Path("trials.json").read_text())
+    assert len(found["trials"]) == 2
+    assert f"lr={found['best']['lr']}" in out
+    assert dann_(*words, *search, "--json", "trials.json")[0] == 0
+    assert len(json.loads(Path("trials.json").read_text())["trials"]) == 4
+
+
+@pytest.mark.parametrize("search", ["lr", "lr=", "rate=1:2", "lr=2:1"])
+def test_a_search_that_makes_no_sense_is_explained(search, many, refused):
+    pytest.importorskip("optuna", reason="the extra tune is not installed")
+    words = ("tune", "--source", "lab.csv", "--target", "field.csv", "--label", "species", "--search", search)
+    refused(*words, because="KEY=LOW:HIGH" if search in ("lr", "lr=") else search.split("=")[0])

@@ -4,7 +4,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .adapter import DomainAdapter, TrainingDiverged
+    from .adapter import DomainAdapter, TrainingCollapsed, TrainingDiverged, TrainingFailed, TrainingWarning
+    from .assessment import Assessment, Estimate, assess, suggest_labels
     from .augmentation import Augmentation, ImageAugmentation, TableAugmentation
     from .backbones import BACKBONES, MLP, Backbone, ConvNet, GTSRBNet, MNISTNet, SmallNet, SVHNNet
     from .domains import Domains
@@ -49,12 +50,15 @@ if TYPE_CHECKING:
     from .network import Network, mlp
     from .regressor import DomainRegressor
     from .runs import ModelFileError
+    from .selection import Candidate, Comparison, compare, reassess, reverse_risk
+    from .tuning import tune
     from .validators import VALIDATORS
 
 # Names are imported when they are first used, so that `import dann` and `dann --help` wait for neither PyTorch nor
 # scikit-learn where they do not need them.
 _HOME = {
-    "adapter": ("DomainAdapter", "TrainingDiverged"),
+    "adapter": ("DomainAdapter", "TrainingCollapsed", "TrainingDiverged", "TrainingFailed", "TrainingWarning"),
+    "assessment": ("Assessment", "Estimate", "assess", "suggest_labels"),
     "augmentation": ("Augmentation", "ImageAugmentation", "TableAugmentation"),
     "backbones": ("BACKBONES", "MLP", "Backbone", "ConvNet", "GTSRBNet", "MNISTNet", "SVHNNet", "SmallNet"),
     "domains": ("Domains",),
@@ -99,6 +103,8 @@ _HOME = {
     "network": ("Network", "mlp"),
     "regressor": ("DomainRegressor",),
     "runs": ("ModelFileError",),
+    "selection": ("Candidate", "Comparison", "compare", "reassess", "reverse_risk"),
+    "tuning": ("tune",),
     "validators": ("VALIDATORS",),
 }
 _MODULES = {name: module for module, names in _HOME.items() for name in names}
@@ -128,8 +134,11 @@ __all__ = [
     "VALIDATORS",
     "WDGRL",
     "AdaBN",
+    "Assessment",
     "Augmentation",
     "Backbone",
+    "Candidate",
+    "Comparison",
     "ConvNet",
     "DeepCORAL",
     "DeepJDOT",
@@ -138,6 +147,7 @@ __all__ = [
     "DomainRegressor",
     "Domains",
     "EntropyMinimization",
+    "Estimate",
     "Evidence",
     "FixMatch",
     "GTSRBNet",
@@ -156,15 +166,24 @@ __all__ = [
     "Sum",
     "TableAugmentation",
     "TargetOnly",
+    "TrainingCollapsed",
     "TrainingDiverged",
+    "TrainingFailed",
+    "TrainingWarning",
     "annealing",
+    "assess",
     "classification_metrics",
+    "compare",
     "domain_accuracy",
     "domain_loss",
     "mlp",
     "proxy_a_distance",
+    "reassess",
     "regression_metrics",
     "reverse_gradient",
+    "reverse_risk",
+    "suggest_labels",
+    "tune",
     "warmup",
 ]
 

@@ -29,6 +29,11 @@ FirstSeed = Annotated[int, Parameter(help="The first of them.")]
 Json = Annotated[Path | None, Parameter(help="Also write settings and rows into this file.")]
 Out = Annotated[Path | None, Parameter(help="The run folder. Default: runs/NAME.")]
 RESERVED = {"method": "--method", "random_state": "--seed", "device": "--device"}
+Label = Annotated[str | None, Parameter(help="Name of the label column. Default: label or y.")]
+Set = Annotated[
+    tuple[str, ...],
+    Parameter(name="--set", help="Settings of the estimator as KEY=VALUE, such as steps=500 or method__weight=0.5."),
+]
 Device = Annotated[str, Parameter(help="cpu, cuda, …; auto takes a GPU where there is one.")]
 Precision = Annotated[str | None, Parameter(help="fp32, bf16 or auto: of convolutions and matrix products.")]
 
@@ -77,14 +82,9 @@ def adapt(
     target: Annotated[
         Path, Parameter(help="Rows of the domain you care about. Labels, if any, only judge the result.")
     ],
-    label: Annotated[str | None, Parameter(help="Name of the label column. Default: label or y.")] = None,
+    label: Label = None,
     method: Annotated[str, Parameter(help="See `dann list`; several joined by +.")] = "dann",
-    set: Annotated[
-        tuple[str, ...],
-        Parameter(
-            name="--set", help="Settings of the estimator as KEY=VALUE, such as steps=500 or method__weight=0.5."
-        ),
-    ] = (),
+    set: Set = (),
     seed: Annotated[int, Parameter(help="Of everything random.")] = 0,
     json: Json = None,
     out: Out = None,
@@ -104,13 +104,7 @@ def adapt(
         raise ValueError(f"{method} trains on target labels, which adapt never does; choose another method")
     if seed < 0:
         raise ValueError(f"--seed {seed} must be 0 or more")
-    settings = dict(map(_setting, set))
-    for key in settings:
-        if key in RESERVED:
-            raise ValueError(f"--set {key}=… is not taken: give {RESERVED[key]}")
-        if key.startswith("backbone__"):
-            raise ValueError(f"--set {key}=… is not taken: a backbone is chosen by name; Python sets its parameters")
-    adapter = DomainAdapter(made).set_params(**settings)
+    adapter = DomainAdapter(made).set_params(**_settings(set))
     source_rows = read_table(source, label, needs_label=True)
     target_rows = read_table(target, label)
     options = {"source": str(source), "target": str(target), "label": label, "adapter": adapter.config()}
@@ -124,6 +118,160 @@ def adapt(
     if not any("accuracy" in row and row["domain"] == "target" for row in study.rows):
         _say("The target has no labels, so nothing here tells how right the models are on it.")
     _say(f"Model: {study.folder / 'model.safetensors'}\nPredictions: {study.folder / 'target_predictions.csv'}")
+
+
+@app.command
+def compare(
+    *,
+    source: Annotated[Path, Parameter(help="Labelled rows: .csv, .npz or .npy.")],
+    target: Annotated[Path, Parameter(help="Rows of the domain you care about. Labels feed the oracle columns alone.")],
+    label: Label = None,
+    methods: Annotated[str | None, Parameter(help="Names from `dann list`, with commas between them.")] = None,
+    set: Set = (),
+    seeds: Annotated[int, Parameter(help="Trainings of each method.")] = 2,
+    checkpoints: Annotated[int, Parameter(help="How often each training is scored.")] = 2,
+    json: Json = None,
+    out: Out = None,
+    device: Device = "auto",
+) -> None:
+    """Train several methods on your data, judge them without target labels, and say which to take, if any."""
+    from .adapter import DomainAdapter
+    from .experiments.adapt import write_predictions
+    from .experiments.comparing import columns_that_shift, side_by_side
+    from .readers import read_table
+    from .runs import write_json
+    from .selection import METHODS
+    from .selection import compare as train
+
+    _check(device, json)
+    names = METHODS if methods is None else tuple(filter(None, map(str.strip, methods.split(","))))
+    adapter = DomainAdapter(device=device).set_params(**_settings(set))
+    source_rows, target_rows = read_table(source, label, needs_label=True), read_table(target, label)
+    folder = out or Path("runs") / "compare"
+    data = source_rows, source_rows.y, target_rows
+    with _progress() as on_progress:
+        found = train(
+            *data,
+            names,
+            y_oracle=target_rows.y,
+            adapter=adapter,
+            seeds=seeds,
+            checkpoints=checkpoints,
+            run=folder / "trainings",
+            on_step=lambda name, seed, step: (
+                on_progress(f"{name} · seed {seed}", step.number + 1, adapter.steps) if step.number % 20 == 19 else None
+            ),
+        )
+    model = found.save(folder)
+    write_predictions(folder / "target_predictions.csv", found.model, target_rows)
+    if json is not None:
+        write_json(json, found.report())
+    for table in side_by_side(found):
+        console.print(table)
+    for line in (*found.assessment.reasons, *columns_that_shift(*data)):
+        _say(f"- {line}")
+    console.print(f"\n[bold]Verdict:[/bold] {found.assessment.sentence}", markup=True, highlight=False, soft_wrap=True)
+    _say(f"Model: {model}\nPredictions: {folder / 'target_predictions.csv'}")
+    if json is not None:
+        _say(f"Report: {json}")
+
+
+@app.command
+def assess(
+    model: Annotated[Path, Parameter(help="The run folder of `dann compare`, or a model file together with --source.")],
+    /,
+    *,
+    target: Annotated[Path, Parameter(help="Target rows. A few labels of rows drawn at random make it more precise.")],
+    source: Annotated[Path | None, Parameter(help="For a model file: labelled source rows that are new to it.")] = None,
+    baseline: Annotated[Path | None, Parameter(help="For a model file: one trained on the source alone.")] = None,
+    label: Label = None,
+    json: Json = None,
+    device: Device = "auto",
+) -> None:
+    """Judge a saved model on target rows: how right is it, and is it better than one of the source alone?"""
+    from .adapter import DomainAdapter
+    from .readers import read_table
+    from .runs import write_json
+    from .selection import reassess
+
+    _check(device, json)
+    target_rows = read_table(target, label)
+    if (model / "comparison.json").exists() and source is None:
+        found = reassess(model, target_rows, target_rows.y, device=device)
+    else:
+        adapter = DomainAdapter.load(model, device=device)
+        if source is None:
+            raise ValueError(f"{model} is no run folder of dann compare: give --source, rows that are new to it")
+        rows = read_table(source, label, needs_label=True)
+        below = None if baseline is None else DomainAdapter.load(baseline, device=device)
+        found = adapter.assess(rows, rows.y, target_rows, target_rows.y, baseline=below)
+    if json is not None:
+        write_json(json, found.report())
+    for line in found.reasons:
+        _say(f"- {line}")
+    console.print(f"[bold]Verdict:[/bold] {found.sentence}", markup=True, highlight=False, soft_wrap=True)
+
+
+@app.command
+def tune(
+    *,
+    source: Annotated[Path, Parameter(help="Labelled rows: .csv, .npz or .npy.")],
+    target: Annotated[Path, Parameter(help="Rows of the domain you care about. Labels are not looked at.")],
+    label: Label = None,
+    method: Annotated[str, Parameter(help="See `dann list`; several joined by +.")] = "dann",
+    search: Annotated[
+        tuple[str, ...],
+        Parameter(help="KEY=LOW:HIGH, KEY=LOW:HIGH:log or KEY=A,B,C, such as lr=1e-4:1e-2:log."),
+    ],
+    set: Set = (),
+    validator: Annotated[str, Parameter(help="What to maximise; see `dann list`.")] = "neighbors",
+    trials: Annotated[int, Parameter(help="How many to add.")] = 20,
+    storage: Annotated[
+        str | None, Parameter(help="A file, or a URL that Optuna knows. Default: trials.log in the run folder.")
+    ] = None,
+    seed: Annotated[int, Parameter(help="Of the search and the trainings.")] = 0,
+    json: Json = None,
+    out: Out = None,
+    device: Device = "auto",
+) -> None:
+    """Search hyper-parameters without target labels. The same command goes on where it stopped."""
+    from .adapter import DomainAdapter
+    from .experiments.comparing import trials_of
+    from .methods import method_of
+    from .readers import read_table
+    from .runs import write_json
+    from .tuning import tune as find
+
+    _check(device, json)
+    settings = {"random_state": seed, "device": device, **_settings(set)}
+    adapter = DomainAdapter(method_of(method)).set_params(**settings)
+    source_rows, target_rows = read_table(source, label, needs_label=True), read_table(target, label)
+    place = storage or out or Path("runs") / "tune"
+    place = place if storage else Path(place) / "trials.log"
+    with _progress() as on_progress:
+        study = find(
+            adapter,
+            dict(map(_range, search)),
+            source_rows,
+            source_rows.y,
+            target_rows,
+            validator=validator,
+            trials=trials,
+            storage=place,
+            seed=seed,
+            on_step=lambda trial, step: (
+                on_progress(f"trial {trial}", step.number + 1, adapter.steps) if step.number % 20 == 19 else None
+            ),
+        )
+    console.print(trials_of(study))
+    best = [f"{key}={value}" for key, value in study.best_params.items()]
+    flags = " ".join(f"--set {setting}" for setting in best)
+    _say(f"Best by {validator}: {' '.join(best)}\nTrials: {place}")
+    _say(f"Is it better than source-only? dann compare … --methods {method} {flags}")
+    if json is not None:
+        trials_made = [{"number": t.number, "state": t.state.name, "value": t.value, **t.params} for t in study.trials]
+        write_json(json, {"best": study.best_params, "validator": validator, "trials": trials_made})
+        _say(f"Report: {json}")
 
 
 @app.command
@@ -224,6 +372,17 @@ def _check(device: str, json: Path | None = None) -> None:
         tempfile.TemporaryFile(dir=json.parent).close()
 
 
+def _settings(given: tuple[str, ...]) -> dict[str, Any]:
+    """Return what ``--set`` was given, by name."""
+    settings = dict(map(_setting, given))
+    for key in settings:
+        if key in RESERVED:
+            raise ValueError(f"--set {key}=… is not taken: give {RESERVED[key]}")
+        if key.startswith("backbone__"):
+            raise ValueError(f"--set {key}=… is not taken: a backbone is chosen by name; Python sets its parameters")
+    return settings
+
+
 def _setting(text: str) -> tuple[str, Any]:
     """'steps=200' → ("steps", 200); a value that is no Python literal stays a string."""
     key, equals, value = text.partition("=")
@@ -233,6 +392,16 @@ def _setting(text: str) -> tuple[str, Any]:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):
         return key, value
+
+
+def _range(text: str) -> tuple[str, Any]:
+    """'lr=1e-4:1e-2:log' → ("lr", (1e-4, 1e-2, "log")), 'batch_size=32,64' → ("batch_size", [32, 64])."""
+    key, equals, value = text.partition("=")
+    if not equals or not value:
+        raise ValueError(f"--search takes KEY=LOW:HIGH, KEY=LOW:HIGH:log or KEY=A,B,C; got {text!r}")
+    if ":" in value:
+        return key, tuple(_setting(f"{key}={part}")[1] for part in value.split(":"))
+    return key, [_setting(f"{key}={part}")[1] for part in value.split(",")]
 
 
 @contextmanager
@@ -257,7 +426,7 @@ def _print(study: "Study", json: Path | None) -> None:
 
     if json is not None:
         write_json(json, study.report())
-    console.print(summary(study.report()))
+    console.print((study.experiment.table or summary)(study.report()))
     seeds = ", ".join(map(str, study.seeds))
     _say(f"Seed{'s' if len(study.seeds) > 1 else ''}: {seeds}   Run folder: {study.folder}")
     for path in study.figures:
@@ -286,7 +455,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _fail(str(error), 2)
     except RuntimeError as error:
-        if type(error).__name__ != "TrainingDiverged":
+        if type(error).__name__ not in ("TrainingDiverged", "TrainingCollapsed"):
             raise
         return _fail(str(error), 1)
     return 0

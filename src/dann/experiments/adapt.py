@@ -10,9 +10,9 @@ from ..adapter import DomainAdapter
 from ..datasets import Labelled, Task
 from ..domains import Domains, as_labels, encode, is_unknown
 from ..readers import Table
+from ..selection import split
 from .study import Experiment, Study
 
-HELD_OUT = 0.2  # of the source rows, to tell how well the models do where labels are known
 NO_LABELS = np.empty(0, dtype=np.int64)
 
 
@@ -40,21 +40,6 @@ def user_task(source: Table, target: Table, seed: int) -> Task:
         source_test=Labelled(source[test], source.y[test]),  # type: ignore[arg-type,index]
         target_test=judged,
     )
-
-
-def split(codes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split row numbers into training and test rows, every class in its share; training has a row of every class."""
-    from sklearn.model_selection import train_test_split
-
-    rows, first = np.arange(len(codes)), np.unique(codes, return_index=True)[1]
-    if len(rows) == len(first):
-        raise ValueError(f"the source has {len(rows)} rows of as many classes: none is left to test on")
-    n_test = round(HELD_OUT * len(rows))
-    if np.bincount(codes).min() < 2 or min(n_test, len(rows) - n_test) < len(first):  # too few to share out
-        test = np.random.default_rng(seed).permutation(np.setdiff1d(rows, first))[: max(n_test, 1)]
-        return np.setdiff1d(rows, test), test
-    train, test = train_test_split(rows, test_size=HELD_OUT, random_state=seed, stratify=codes)
-    return train, test
 
 
 def rehearse(adapter: DomainAdapter, task: Task) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import plots
+from .. import plots, selection
 from ..adapter import DomainAdapter
 from ..backbones import MLP
 from ..datasets import Labelled, Task, amazon_domains, amazon_reviews
@@ -56,35 +56,10 @@ def held_out(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:
 
 
 def reverse_risk(source: Labelled, target: np.ndarray, make: Callable[[], DomainAdapter], seed: int) -> float:
-    """Judge settings without target labels (Ganin et al. 2016, section 5.1.2).
-
-    A model trained from the source to the target labels the target; a second one, trained with the same settings from
-    these labels back to the source, is judged on held-out source rows.
-
-    Parameters
-    ----------
-    source : Labelled
-    target : ndarray (n, d)
-        Unlabelled rows.
-    make : callable
-        () → a fresh `DomainAdapter`.
-    seed : int
-        Of the 90/10 splits and both trainings.
-
-    Returns
-    -------
-    float
-        Error rate of the reverse model on the held-out source rows, 0 … 1; 1 where the target got one label only. The
-        reverse model starts from new weights, where the paper starts it from those of the first.
-    """
+    """Judge settings by reverse validation, 10 % of the source's and of the target's rows held out."""
     train, validation = held_out(source, seed)
     unlabelled, _ = held_out(Labelled(target, np.zeros(len(target))), seed)
-    forward = make().set_params(random_state=seed).fit(train.x, train.y, unlabelled.x)
-    pseudo = forward.predict(unlabelled.x)
-    if len(np.unique(pseudo)) < 2:
-        return 1.0
-    backward = make().set_params(random_state=seed).fit(unlabelled.x, pseudo, train.x)
-    return 1 - float(backward.score(validation.x, validation.y))
+    return selection.reverse_risk(make, train, validation, unlabelled.x, seed)
 
 
 def choose(study: Study, task: Task, dataset: str, method: str, seed: int) -> tuple[float, int]:

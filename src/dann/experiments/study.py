@@ -39,6 +39,8 @@ class Experiment:
         What the user may set, with the defaults.
     published : sequence of dict
         Published figures: "dataset", "method", "domain", "source" (who reports it), and metrics.
+    table : callable, optional
+        What `Study.report` returns → the rich table to print, instead of means over seeds.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Experiment:
     seeds: int = 5
     options: Mapping[str, Any] = field(default_factory=dict)
     published: Sequence[dict[str, Any]] = ()
+    table: Callable[[dict[str, Any]], Any] | None = None
 
 
 class Study:

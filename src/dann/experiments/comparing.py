@@ -1,0 +1,78 @@
+"""Tables of a comparison and of a search, for the command line."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..domains import Domains
+from ..selection import Comparison
+from ..shift import carriers
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SHOWN = 3  # columns of a table that shift the most
+
+
+def side_by_side(found: Comparison) -> "list[Table]":
+    """Return two tables: methods with their estimates, and what each validator would choose."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    oracle = any(c.oracle_accuracy is not None for c in found.candidates)
+    columns = ["method", "estimate", "source", "neighbors"] + (["last*", "selected*", "best*"] if oracle else [])
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold", caption_justify="left")
+    for column in (*columns, "s"):
+        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
+    for name in found.names:
+        e = found.assessment.estimates.get(name)
+        cells = [name, "" if e is None else f"{e.accuracy:.2f} [{e.low:.2f}, {e.high:.2f}]"]
+        cells += [_number(found.mean(name, v)) for v in ("source-accuracy", "neighbors")]
+        cells += [_number(found.oracle(name, which)) for which in ("last", "selected", "best")] if oracle else []
+        table.add_row(*map(escape, cells), f"{np.mean([c.seconds for c in found.of(name)]):.1f}")
+    notes = ["Means over seeds, on held-out rows; docs/judgement.md says what the estimates are worth."]
+    if oracle:
+        notes.append(
+            "*: oracle, by the target's labels, which nothing else uses: at the end, at the checkpoint that neighbors "
+            "selects, at the best one."
+        )
+    table.caption = "\n".join(notes)
+    choices: dict[str, list[str]] = {}
+    for validator, name in found.disagreement().items():
+        choices.setdefault(name, []).append(validator)
+    other = Table(box=None, padding=(0, 1), header_style="bold", title="What each validator would take")
+    other.add_column("method")
+    other.add_column("validators")
+    for name in sorted(choices, key=lambda name: -len(choices[name])):
+        other.add_row(name, ", ".join(choices[name]))
+    return [table, other]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or not np.isfinite(value) else f"{value:.3f}"
+
+
+def columns_that_shift(source: Any, y: Any, target: Any) -> list[str]:
+    """Return one sentence on the columns of a table that carry the shift, or none."""
+    domains = Domains.from_arrays(source, y, target)
+    x, x_target = domains.sources[0].x, domains.target.x
+    if x.ndim != 2:
+        return []
+    found = [(name, distance) for name, distance, p in carriers(x, x_target, domains.columns) if p < 0.05][:SHOWN]
+    if not found:
+        return ["no single column differs between the domains"]
+    return ["columns that differ the most: " + ", ".join(f"{name} ({distance:.2f})" for name, distance in found)]
+
+
+def trials_of(study: Any) -> "Table":
+    """Return the trials of a search, the best first."""
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    for column in ("trial", "score", "state", "settings"):
+        table.add_column(column)
+    for trial in sorted(study.trials, key=lambda t: -np.inf if t.value is None else t.value, reverse=True):
+        settings = " ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in trial.params.items())
+        state = trial.user_attrs.get("alarm", trial.state.name.lower())
+        table.add_row(str(trial.number), _number(trial.value), state, settings)
+    return table

@@ -1,0 +1,491 @@
+"""Several methods on the same data, judged side by side by what may be known without target labels."""
+
+import glob
+import shutil
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from . import runs
+from .adapter import DomainAdapter, TrainingFailed, TrainingWarning, as_known, chosen, taken
+from .assessment import Assessment, assess
+from .domains import Domains, as_labels
+from .engine import Step
+from .evidence import Evidence
+from .methods import method_of
+from .validators import VALIDATORS
+
+BASELINE = "source-only"
+METHODS = ("dann", "cdan", "deep-coral", "mcc")
+HELD_OUT = 0.2  # of each domain, for the evidence
+
+
+@dataclass
+class Candidate:
+    """One training of a comparison, at one of its checkpoints.
+
+    Parameters
+    ----------
+    name : str
+        Of the method or setting.
+    seed, step : int
+    last : bool
+        Whether this is the end of the training.
+    scores : dict
+        Name of a validator → score, higher is better; those that the rows are too few for are left out.
+    alarms : list of str
+        What guards saw up to here; of a training that failed, why.
+    seconds : float
+        Of the training up to here, without the judging.
+    evidence_seconds, validators_seconds : float
+        Of the evidence, and of all validators on it.
+    oracle_accuracy : float or None
+        On labelled target rows, where there are some; it chooses nothing.
+    model : DomainAdapter or None
+        None where the training failed.
+    evidence : Evidence or None
+    """
+
+    name: str
+    seed: int
+    step: int
+    last: bool
+    scores: dict[str, float] = field(default_factory=dict)
+    alarms: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    evidence_seconds: float = 0.0
+    validators_seconds: float = 0.0
+    oracle_accuracy: float | None = None
+    model: DomainAdapter | None = field(default=None, repr=False)
+    evidence: Evidence | None = field(default=None, repr=False)
+
+    def report(self) -> dict[str, Any]:
+        """Return what ``--json`` writes of it."""
+        return {key: value for key, value in vars(self).items() if key not in ("model", "evidence")}
+
+
+@dataclass
+class Comparison:
+    """What `compare` found.
+
+    Parameters
+    ----------
+    candidates : list of Candidate
+        Method by method, seed by seed, in the order of their steps; source-only first.
+    assessment : Assessment
+    seconds : float
+        Of the assessment, from the evidence.
+    """
+
+    candidates: list[Candidate]
+    assessment: Assessment
+    seconds: float = 0.0
+
+    @property
+    def model(self) -> DomainAdapter:
+        """The model that the verdict takes: of the first seed, at its end."""
+        return next(c.model for c in self.of(self.assessment.choice) if c.model is not None)
+
+    def of(self, name: str) -> list[Candidate]:
+        """Return the ends of the trainings of a method, by seed."""
+        return [c for c in self.candidates if c.name == name and c.last]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the methods, source-only first."""
+        return list(dict.fromkeys(c.name for c in self.candidates))
+
+    def mean(self, name: str, validator: str, step: int | None = None) -> float:
+        """Return the mean score of a method's trainings at a step, or at their ends; NaN where one has none."""
+        these = self.of(name) if step is None else [c for c in self.candidates if c.name == name and c.step == step]
+        return float(np.mean([c.scores.get(validator, np.nan) for c in these]))
+
+    def oracle(self, name: str, which: str = "last") -> float | None:
+        """Return the mean accuracy on labelled target rows, None without such: an oracle's view.
+
+        Parameters
+        ----------
+        which : {"last", "selected", "best"}
+            The end of the trainings, the checkpoint that the validator "neighbors" selects, or the best of them by the
+            labels themselves.
+        """
+        by_step: dict[int, list[Candidate]] = {}
+        for c in self.candidates:
+            if c.name == name and c.oracle_accuracy is not None:
+                by_step.setdefault(c.step, []).append(c)
+        if not by_step:
+            return None
+        means = {step: float(np.mean([c.oracle_accuracy for c in group])) for step, group in by_step.items()}
+        if which == "best":
+            return max(means.values())
+        if which == "selected":
+            return means[
+                max(by_step, key=lambda step: (np.nan_to_num(self.mean(name, "neighbors", step), nan=-1), step))
+            ]
+        return means[max(means)]
+
+    def disagreement(self) -> dict[str, str]:
+        """Return which method each validator would choose, by the mean over seeds at the end."""
+        found = {}
+        for validator in VALIDATORS:
+            means = {name: self.mean(name, validator) for name in self.names}
+            known = {name: value for name, value in means.items() if np.isfinite(value)}
+            if known:
+                found[validator] = max(known, key=known.__getitem__)
+        return found
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the chosen model, and all that `reassess` needs, into a folder.
+
+        ``model.safetensors`` is the chosen model, ``comparison.json`` the report; ``judges/`` has the trainings of the
+        chosen method and of source-only, with their evidence.
+
+        Returns
+        -------
+        Path
+            Of the model.
+        """
+        folder, choice = Path(folder), self.assessment.choice
+        shutil.rmtree(folder / "judges", ignore_errors=True)
+        for name in {BASELINE, choice}:
+            for c in self.of(name):
+                if c.model is not None and c.evidence is not None:
+                    c.model.save(folder / "judges" / f"{name}-{c.seed}.safetensors")
+                    bare = replace(c.evidence, other_target_logits=None, mixed_logits=None)
+                    runs.save_evidence(folder / "judges" / f"{name}-{c.seed}.evidence", bare)
+        runs.write_json(folder / "comparison.json", self.report())
+        return self.model.save(folder / "model.safetensors")
+
+    def report(self) -> dict[str, Any]:
+        """Return candidates, what each validator would choose, estimates and verdict as JSON values."""
+        return {
+            "candidates": [c.report() for c in self.candidates],
+            "choices": self.disagreement(),
+            "assessment": self.assessment.report(),
+        }
+
+
+def compare(
+    X: Any,
+    y: Any,
+    X_target: Any,
+    methods: Mapping[str, DomainAdapter] | Sequence[str] = METHODS,
+    *,
+    y_oracle: Any = None,
+    adapter: DomainAdapter | None = None,
+    seeds: int = 2,
+    checkpoints: int = 2,
+    run: str | Path | None = None,
+    on_step: Callable[[str, int, Step], None] | None = None,
+) -> Comparison:
+    """Train several methods, source-only always among them, and say which to take, if any.
+
+    A fifth of the rows of both domains is held out; all trainings have the same rows. Scores of all validators stand
+    side by side because none is right always; the verdict is that of `assess`.
+
+    Parameters
+    ----------
+    X, y, X_target
+        As for `DomainAdapter.fit`: the source, its labels, the target.
+    methods : sequence of str, or mapping of str to DomainAdapter
+        Names from ``dann list``, or estimators by names of your own, such as one method with several settings.
+    y_oracle : array, optional
+        Target labels, with -1 (unless it is a class), None or NaN for unknown ones. They reach no training, no score
+        and no verdict: `Candidate.oracle_accuracy` alone.
+    adapter : DomainAdapter, optional
+        The settings of all methods that are given by name.
+    seeds : int
+        Trainings of each method, with seeds 0, 1, …; one alone makes poor estimates.
+    checkpoints : int
+        How often each training is scored, at even distances, the last time at its end.
+    run : path, optional
+        A folder for what the trainings leave: a comparison that was interrupted goes on there.
+    on_step : callable, optional
+        Called with name, seed and `Step`.
+
+    Returns
+    -------
+    Comparison
+
+    Raises
+    ------
+    ValueError
+        Data or settings that cannot be trained on, a method that needs target labels, counts below 1.
+    TrainingFailed
+        No training of the baseline came to an end.
+    """
+    for what, value in (("seeds", seeds), ("checkpoints", checkpoints)):
+        if value < 1:
+            raise ValueError(f"{what}={value} must be at least 1")
+    estimators = estimators_of(methods, DomainAdapter() if adapter is None else adapter)
+    classes, fitted_on, held_out = divided(X, y, X_target)
+    oracle = None
+    if y_oracle is not None:
+        known = as_known(np.asarray(y_oracle), classes)
+        rows = np.flatnonzero(known >= 0)
+        oracle = (taken(X_target, rows), classes[known[rows]]) if len(rows) else None
+    candidates: list[Candidate] = []
+    for name, estimator in estimators.items():
+        made = [
+            candidate
+            for seed in range(seeds)
+            for candidate in trained(name, seed, estimator, fitted_on, held_out, checkpoints, run, on_step)
+        ]
+        score(made, oracle)
+        candidates += made
+    start = time.perf_counter()
+    return Comparison(candidates, verdict(candidates), time.perf_counter() - start)
+
+
+def divided(X: Any, y: Any, X_target: Any) -> tuple[np.ndarray, tuple[Any, Any, Any], tuple[Any, Any, Any]]:
+    """Return the classes, and (source, its labels, target): the rows to train on, and those that are held out.
+
+    Raises
+    ------
+    ValueError
+        Data that cannot be trained on, or too few rows to hold some out.
+    """
+    domains = Domains.from_arrays(X, y, X_target)
+    labels = as_labels(y, len(domains.sources[0].y), "y")
+    train, test = split(domains.sources[0].y, 0)
+    order = np.random.default_rng(0).permutation(len(domains.target.x))
+    n_test = round(HELD_OUT * len(order))
+    if not n_test:
+        raise ValueError(f"the target has {len(order)} rows: too few to hold some out")
+    test, target_test = test[chosen(len(test), 0)], np.sort(order[:n_test])[chosen(n_test, 0)]
+    sides = (train, np.sort(order[n_test:])), (test, target_test)
+    fitted_on, held_out = ((taken(X, rows), labels[rows], taken(X_target, others)) for rows, others in sides)
+    return domains.classes, fitted_on, held_out
+
+
+def estimators_of(
+    methods: Mapping[str, DomainAdapter] | Sequence[str], base: DomainAdapter
+) -> dict[str, DomainAdapter]:
+    """Return the estimators of a comparison by name, the baseline first."""
+    if isinstance(methods, str):
+        raise ValueError(f"methods={methods!r} is one name: give a sequence of names, such as [{methods!r}]")
+    named = methods if isinstance(methods, Mapping) else {name: method_of(name) for name in methods}
+    made = {BASELINE: clone(base).set_params(method=BASELINE, pretrain_steps=0)}
+    for name, what in named.items():
+        estimator = what if isinstance(what, DomainAdapter) else clone(base).set_params(method=what)
+        if estimator._method().uses_target_labels:
+            raise ValueError(f"{name} trains on target labels, which no comparison does; leave it out")
+        if name != BASELINE:
+            if estimator._method().needs_pretraining and not estimator.pretrain_steps:
+                half = estimator.steps // 2
+                estimator = clone(estimator).set_params(steps=estimator.steps - half, pretrain_steps=half)
+            made[name] = estimator
+        elif isinstance(what, DomainAdapter):
+            made[name] = what
+    if len(made) == 1:
+        raise ValueError("there is nothing to compare source-only with: name a method")
+    return made
+
+
+def trained(
+    name: str,
+    seed: int,
+    estimator: DomainAdapter,
+    data: tuple[Any, Any, Any],
+    held_out: tuple[Any, Any, Any],
+    checkpoints: int,
+    run: str | Path | None,
+    on_step: Callable[[str, int, Step], None] | None,
+) -> list[Candidate]:
+    """Train one estimator and return its checkpoints; one alone, without a model, where the training failed."""
+    model = clone(estimator).set_params(random_state=seed)
+    folder = None if run is None else Path(run) / f"{name}-{seed}"
+    steps = sorted({max(1, round(model.steps * k / checkpoints)) for k in range(1, checkpoints + 1)})
+    found: dict[int, Candidate] = {}
+    spent, start = 0.0, time.perf_counter()
+
+    def keep(step: int, at: DomainAdapter) -> None:
+        nonlocal spent
+        before = time.perf_counter()
+        made = at.evidence(*held_out, mixed=True, neighbors=True)
+        alarms = harm(at)
+        found[step] = Candidate(name, seed, step, step == model.steps, alarms=alarms, model=at, evidence=made)
+        found[step].seconds = before - start - spent
+        if folder is not None:
+            at.save(folder / f"model-{step}.safetensors")
+            runs.save_evidence(folder / f"evidence-{step}.safetensors", made)
+            runs.write_json(folder / f"seconds-{step}.json", found[step].seconds)
+        found[step].evidence_seconds = time.perf_counter() - before
+        spent += found[step].evidence_seconds
+
+    def watch(step: Step) -> None:
+        if on_step is not None:
+            on_step(name, seed, step)
+        done = step.number + 1
+        if done in steps and done < model.steps:
+            keep(done, model.snapshot())
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TrainingWarning)  # they are kept as alarms
+            model.fit(*data, run=folder, on_step=watch)
+    except TrainingFailed as failure:
+        seconds = time.perf_counter() - start - spent
+        return [Candidate(name, seed, model.steps, True, alarms=[str(failure)], seconds=seconds)]
+    keep(model.steps, model)
+    for step in set(steps) - set(found):  # those from before an interruption
+        at = DomainAdapter.load(folder / f"model-{step}.safetensors", device=model.device)  # type: ignore[operator]
+        made = runs.load_evidence(folder / f"evidence-{step}.safetensors")  # type: ignore[operator]
+        seconds = runs.read_json(folder / f"seconds-{step}.json")  # type: ignore[operator]
+        found[step] = Candidate(name, seed, step, False, alarms=harm(at), seconds=seconds, model=at, evidence=made)
+    return [found[step] for step in steps]
+
+
+def harm(model: DomainAdapter) -> list[str]:
+    """Return what guards saw, but for adversaries that do nothing: these leave a model as good as source-only."""
+    return [event.message for event in model.events_ if event.kind != "dead-adversary"]
+
+
+def score(candidates: Sequence[Candidate], oracle: tuple[Any, Any] | None) -> None:
+    """Fill in the scores of one method's trainings."""
+    for step in {c.step for c in candidates}:
+        group = [c for c in candidates if c.step == step and c.evidence is not None]
+        logits = [c.evidence.target_logits for c in group]  # type: ignore[union-attr]
+        for k, c in enumerate(group):
+            before = time.perf_counter()
+            others = [other for i, other in enumerate(logits) if i != k]
+            c.evidence = replace(c.evidence, other_target_logits=np.stack(others) if others else None)  # type: ignore[type-var]
+            for name, validator in VALIDATORS.items():
+                try:
+                    c.scores[name] = validator(c.evidence)  # type: ignore[arg-type]
+                except ValueError:
+                    continue  # too few rows, or one training alone
+            c.validators_seconds = time.perf_counter() - before
+            if oracle is not None and c.model is not None:
+                c.oracle_accuracy = float(c.model.score(*oracle))
+
+
+def verdict(candidates: Sequence[Candidate]) -> Assessment:
+    """Assess the ends of the trainings; a method one of whose trainings failed is no candidate."""
+    ends: dict[str, list[Candidate]] = {}
+    for c in candidates:
+        if c.last:
+            ends.setdefault(c.name, []).append(c)
+    failed = {
+        name: [a for c in group for a in c.alarms] for name, group in ends.items() if any(not c.model for c in group)
+    }
+    if BASELINE in failed:
+        raise TrainingFailed(f"source-only itself cannot be trained: {failed[BASELINE][0]}")
+    evidence = {name: [c.evidence for c in group] for name, group in ends.items() if name not in failed}
+    alarms = {name: sorted({a for c in group for a in c.alarms}) for name, group in ends.items() if name != BASELINE}
+    made = assess(evidence, baseline=BASELINE, alarms=alarms)  # type: ignore[arg-type]
+    reasons = [f"{name} is ruled out: {why[0]}" for name, why in failed.items()]
+    return replace(made, reasons=[*reasons, *made.reasons])
+
+
+def reassess(
+    folder: str | Path, X_target: Any, y_target: Any = None, *, device: str = "auto", seed: int = 0
+) -> Assessment:
+    """Judge what a comparison chose on other target rows, such as those of the next month; no source is needed.
+
+    Parameters
+    ----------
+    folder : path
+        Where `Comparison.save` wrote.
+    X_target
+        20 rows or more, of which a thousand are looked at.
+    y_target : array, optional
+        A few labels, as for `DomainAdapter.assess`.
+    device : str
+    seed : int
+        Of the choice of rows.
+
+    Raises
+    ------
+    FileNotFoundError
+        No comparison was written there.
+    ValueError
+        Rows or labels that do not fit, files that were altered.
+    """
+    folder = Path(folder)
+    report = runs.read_json(folder / "comparison.json")
+    try:
+        choice = str(report["assessment"]["choice"])
+    except (TypeError, KeyError) as error:
+        raise FileNotFoundError(f"{folder} holds no comparison: dann compare writes one there") from error
+    rows = chosen(len(X_target), seed)
+    x, near, model = taken(X_target, rows), None, None
+    evidence: dict[str, list[Evidence]] = {}
+    for name in dict.fromkeys((BASELINE, choice)):
+        for path in sorted((folder / "judges").glob(f"{glob.escape(name)}-*.safetensors")):
+            model = DomainAdapter.load(path, device=device)
+            features, logits = model.outputs(x)
+            near = model.nearest(x) if near is None else near
+            before = runs.load_evidence(path.with_suffix(".evidence"))
+            made = replace(before, target_features=features, target_logits=logits, target_neighbors=near)
+            evidence.setdefault(name, []).append(made)
+    if model is None or BASELINE not in evidence:
+        raise FileNotFoundError(f"{folder / 'judges'} lacks the models of the comparison: run dann compare again")
+    known = None
+    if y_target is not None:
+        codes = as_known(taken(np.asarray(y_target), rows), model.classes_)
+        known = np.flatnonzero(codes >= 0), codes[codes >= 0]
+    return assess(evidence, baseline=BASELINE, labelled=known)
+
+
+def reverse_risk(
+    make: Callable[[], DomainAdapter],
+    source: tuple[np.ndarray, np.ndarray],
+    validation: tuple[np.ndarray, np.ndarray],
+    target: np.ndarray,
+    seed: int,
+) -> float:
+    """Judge settings without target labels by training there and back: reverse validation, at twice a training's cost.
+
+    A model trained from the source to the target labels the target; a second one, trained with the same settings from
+    these labels back to the source, is judged on held-out source rows. It fails where classes that were swapped on the
+    way there are swapped again on the way back.
+
+    Parameters
+    ----------
+    make : callable
+        () → a fresh `DomainAdapter`.
+    source, validation : tuple of ndarray
+        Rows and labels for training, and held-out ones.
+    target : ndarray
+        Unlabelled rows.
+    seed : int
+        Of both trainings.
+
+    Returns
+    -------
+    float
+        Error rate of the reverse model on the held-out source rows, 0 … 1; 1 where the target got one label only.
+
+    References
+    ----------
+    Ganin et al., JMLR 17(59), 2016, section 5.1.2. The reverse model starts from new weights, where the paper starts it
+    from those of the first.
+    """
+    forward = make().set_params(random_state=seed).fit(*source, target)
+    pseudo = forward.predict(target)
+    if len(np.unique(pseudo)) < 2:
+        return 1.0
+    backward = make().set_params(random_state=seed).fit(target, pseudo, source[0])
+    return 1 - float(backward.score(*validation))
+
+
+def split(codes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Split row numbers into training and test rows, every class in its share; training has a row of every class."""
+    from sklearn.model_selection import train_test_split
+
+    rows, first = np.arange(len(codes)), np.unique(codes, return_index=True)[1]
+    if len(rows) == len(first):
+        raise ValueError(f"the source has {len(rows)} rows of as many classes: none is left to test on")
+    n_test = round(HELD_OUT * len(rows))
+    if np.bincount(codes).min() < 2 or min(n_test, len(rows) - n_test) < len(first):  # too few to share out
+        test = np.random.default_rng(seed).permutation(np.setdiff1d(rows, first))[: max(n_test, 1)]
+        return np.setdiff1d(rows, test), test
+    train, test = train_test_split(rows, test_size=HELD_OUT, random_state=seed, stratify=codes)
+    return train, test

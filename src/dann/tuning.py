@@ -1,0 +1,168 @@
+"""Hyper-parameter search without target labels, through Optuna."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sklearn.base import clone
+
+from .adapter import DomainAdapter, TrainingFailed, TrainingWarning
+from .engine import Step
+from .selection import divided, harm
+from .validators import VALIDATORS
+
+if TYPE_CHECKING:
+    import optuna
+
+Space = Mapping[str, "tuple[float, float] | tuple[float, float, str] | list[Any]"]
+
+
+def tune(
+    adapter: DomainAdapter,
+    space: Space,
+    X: Any,
+    y: Any,
+    X_target: Any,
+    *,
+    validator: str = "neighbors",
+    trials: int = 20,
+    checkpoints: int = 4,
+    storage: str | Path | None = None,
+    seed: int = 0,
+    on_step: Callable[[int, Step], None] | None = None,
+) -> "optuna.Study":
+    """Search settings by a validator's score on held-out rows; no target label is needed, or taken.
+
+    Each trial trains once, with the estimator's seed. It is pruned where a guard raises an alarm, where the training
+    fails, and where its score at a checkpoint is below the median of the trials before it. The best settings are
+    ``study.best_params``, for ``adapter.set_params``; a search that goes on with the same storage adds trials to it.
+    Whether the best of them is better than source-only is for `compare` to say: a search never compares with that.
+
+    Parameters
+    ----------
+    adapter : DomainAdapter
+        With all settings that are not searched.
+    space : mapping of str
+        Parameter → ``(low, high)``, whole numbers where both are; ``(low, high, "log")``; or a list of choices.
+        Parameters of the method are ``method__weight`` and so on, if ``adapter.method`` is an object.
+    X, y, X_target
+        As for `DomainAdapter.fit`. A fifth of both domains is held out.
+    validator : str
+        Name from ``dann list``. Not "agreement", which needs several trainings.
+    trials : int
+        How many to add, ≥ 1.
+    checkpoints : int
+        How often a trial is scored, ≥ 1.
+    storage : str or path, optional
+        A file (kept by Optuna as a journal), or the URL of a database that Optuna knows; None keeps nothing.
+    seed : int
+        Of the search.
+    on_step : callable, optional
+        Called with the trial's number and `Step`.
+
+    Returns
+    -------
+    optuna.Study
+
+    Raises
+    ------
+    ImportError
+        Optuna is not installed.
+    ValueError
+        An unknown parameter or validator, a range that is none, counts below 1.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise ImportError("tuning needs Optuna: pip install 'dann[tune]'") from error
+    known = adapter.get_params()
+    for name, choices in space.items():
+        check(name, choices, known)
+    if not space:
+        raise ValueError("the space is empty: name a parameter to search, such as lr with (1e-4, 1e-2, 'log')")
+    if validator not in VALIDATORS or validator == "agreement":
+        names = ", ".join(name for name in VALIDATORS if name != "agreement")
+        raise ValueError(f"validator={validator!r} cannot score a single training; choose one of: {names}")
+    for what, value in (("trials", trials), ("checkpoints", checkpoints)):
+        if value < 1:
+            raise ValueError(f"{what}={value} must be at least 1")
+    _, data, held_out = divided(X, y, X_target)
+
+    def objective(trial: "optuna.Trial") -> float:
+        model = clone(adapter).set_params(**{name: suggest(trial, name, choices) for name, choices in space.items()})
+        at = {max(1, round(model.steps * k / checkpoints)) for k in range(1, checkpoints)} - {model.steps}
+
+        def score(judged: DomainAdapter) -> float:
+            made = judged.evidence(*held_out, mixed=validator == "mixval", neighbors=validator == "neighbors")
+            return VALIDATORS[validator](made)
+
+        def watch(step: Step) -> None:
+            if on_step is not None:
+                on_step(trial.number, step)
+            if alarms := harm(model):
+                trial.set_user_attr("alarm", alarms[0])
+                raise optuna.TrialPruned(alarms[0])
+            done = step.number + 1
+            if done in at:
+                trial.report(score(model.snapshot()), done)
+                if trial.should_prune():
+                    raise optuna.TrialPruned(f"below the median at step {done}")
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", TrainingWarning)
+            try:
+                model.fit(*data, on_step=watch)
+            except TrainingFailed as failure:
+                trial.set_user_attr("alarm", str(failure))
+                raise optuna.TrialPruned(str(failure)) from failure
+        return score(model)
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(
+        direction="maximize",
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        pruner=optuna.pruners.MedianPruner(),
+        study_name="dann",
+        storage=opened(storage),
+        load_if_exists=True,
+    )
+    study.optimize(objective, n_trials=trials)
+    return study
+
+
+def opened(storage: str | Path | None) -> Any:
+    """Return what Optuna takes for a storage."""
+    if storage is None or "://" in str(storage):
+        return None if storage is None else str(storage)
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    Path(storage).parent.mkdir(parents=True, exist_ok=True)
+    return JournalStorage(JournalFileBackend(str(storage)))
+
+
+def check(name: str, choices: Any, known: Mapping[str, Any]) -> None:
+    """Raise where a parameter cannot be searched so."""
+    if name not in known:
+        raise ValueError(f"there is no parameter {name!r} to search; there are: {', '.join(known)}")
+    if isinstance(choices, list) and choices:
+        return
+    if isinstance(choices, tuple) and len(choices) in (2, 3) and choices[2:] in ((), ("log",)):
+        low, high = choices[:2]
+        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (low, high))
+        if numbers and low < high and (len(choices) == 2 or low > 0):
+            return
+    raise ValueError(
+        f"{name}={choices!r} is no range: give (low, high), (low, high, 'log') with low above 0, or a list of choices"
+    )
+
+
+def suggest(trial: "optuna.Trial", name: str, choices: Any) -> Any:
+    """Draw one parameter."""
+    if isinstance(choices, list):
+        return trial.suggest_categorical(name, choices)
+    low, high, log = choices[0], choices[1], len(choices) == 3
+    if isinstance(low, int) and isinstance(high, int):
+        return trial.suggest_int(name, low, high, log=log)
+    return trial.suggest_float(name, low, high, log=log)

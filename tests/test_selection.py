@@ -1,0 +1,232 @@
+"""Comparisons of several methods on small made-up data."""
+
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from dann import DANN, MLP, VALIDATORS, DomainAdapter, SourceOnly, compare, reassess, reverse_risk
+from dann.adapter import TrainingFailed
+from dann.runs import plain
+from dann.selection import METHODS, estimators_of, split
+
+NETWORK = MLP((16,), domain_hidden=(8,))
+
+
+def base(**settings):
+    return DomainAdapter(backbone=NETWORK, **{"steps": 60, "batch_size": 16, "lr": 0.01, "device": "cpu", **settings})
+
+
+@pytest.fixture
+def data(make_arrays):
+    made = make_arrays(160, 150)
+    return made.x, made.y, made.xt
+
+
+@pytest.fixture
+def compared(data):
+    return compare(*data, ["dann", "mcc"], adapter=base(), seeds=2)
+
+
+def test_every_checkpoint_of_every_training_is_scored_by_every_validator(compared):
+    assert compared.names == ["source-only", "dann", "mcc"]
+    trained = [(c.name, c.seed, c.step) for c in compared.candidates]
+    assert trained == [(n, s, t) for n in compared.names for s in (0, 1) for t in (30, 60)]
+    for c in compared.candidates:
+        assert c.scores.keys() == VALIDATORS.keys()
+        assert all(np.isfinite(v) for v in c.scores.values())
+        assert c.last == (c.step == 60)
+        assert c.oracle_accuracy is None
+    assert set(compared.disagreement()) == set(VALIDATORS)
+    assert set(compared.disagreement().values()) <= set(compared.names)
+
+
+def test_the_same_comparison_gives_the_same_verdict_and_scores(data, compared):
+    again = compare(*data, ["dann", "mcc"], adapter=base(), seeds=2)
+    assert again.assessment.report() == compared.assessment.report()
+    assert [c.scores for c in again.candidates] == [c.scores for c in compared.candidates]
+
+
+def test_oracle_labels_change_nothing_but_their_columns(data, make_arrays, compared):
+    labels = make_arrays(160, 150).yt
+    seen = compare(*data, ["dann", "mcc"], adapter=base(), seeds=2, y_oracle=labels)
+    wrong = compare(*data, ["dann", "mcc"], adapter=base(), seeds=2, y_oracle=1 - labels)
+    for other in (seen, wrong):
+        assert other.assessment.report() == compared.assessment.report()
+        assert [c.scores for c in other.candidates] == [c.scores for c in compared.candidates]
+    for a, b in zip(seen.candidates, wrong.candidates, strict=True):
+        assert a.oracle_accuracy + b.oracle_accuracy == pytest.approx(1.0)
+    assert seen.oracle("dann", "best") >= max(seen.oracle("dann", "last"), seen.oracle("dann", "selected"))
+    assert compared.oracle("dann") is None
+
+
+def test_unknown_oracle_labels_are_left_out(data):
+    few = np.full(150, -1)
+    few[:10] = np.arange(10) % 2
+    seen = compare(*data, ["dann"], adapter=base(steps=4), seeds=1, y_oracle=few)
+    assert all((10 * c.oracle_accuracy) % 1 == pytest.approx(0) for c in seen.candidates)
+    none = compare(*data, ["dann"], adapter=base(steps=4), seeds=1, y_oracle=np.full(150, -1))
+    assert all(c.oracle_accuracy is None for c in none.candidates)
+
+
+def test_checkpoints_hold_the_weights_of_their_step(data):
+    found = compare(*data, ["dann"], adapter=base(averaging=0.9), seeds=1, checkpoints=3)
+    middle = next(c for c in found.candidates if (c.name, c.step) == ("dann", 40))
+    assert middle.model is not None
+    logits = middle.model.outputs(data[2])[1]
+    assert not np.allclose(logits, found.of("dann")[0].model.outputs(data[2])[1])
+    assert middle.evidence is not None
+
+
+def test_the_model_is_the_one_that_the_verdict_takes(compared):
+    choice = compared.assessment.choice
+    assert compared.model is compared.of(choice)[0].model
+
+
+def test_an_interrupted_comparison_goes_on_to_the_same_end(data, tmp_path, compared, monkeypatch):
+    monkeypatch.setattr("dann.adapter.CHECKPOINT_SECONDS", 0.0)
+
+    def interrupt(name, seed, step):
+        if (name, seed, step.number) == ("dann", 1, 40):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(*data, ["dann", "mcc"], adapter=base(), run=tmp_path, on_step=interrupt)
+    steps = []
+    resumed = compare(
+        *data, ["dann", "mcc"], adapter=base(), run=tmp_path, on_step=lambda n, s, step: steps.append((n, s))
+    )
+    assert steps.count(("source-only", 0)) == 0
+    assert 0 < steps.count(("dann", 1)) < 60
+    assert steps.count(("mcc", 1)) == 60
+    assert resumed.assessment.report() == compared.assessment.report()
+    assert [c.scores for c in resumed.candidates] == [c.scores for c in compared.candidates]
+
+
+def test_settings_can_be_compared_by_names_of_their_own(data):
+    chosen = {"weak": base(method=DANN(weight=0.1)), "strong": base(method=DANN(weight=2.0))}
+    assert compare(*data, chosen, adapter=base(steps=4), seeds=1).names == ["source-only", "weak", "strong"]
+
+
+def test_the_baseline_can_have_settings_of_its_own():
+    made = estimators_of({"source-only": base(steps=7), "dann": base()}, base())
+    assert made["source-only"].steps == 7
+    assert list(made) == ["source-only", "dann"]
+
+
+def test_methods_that_start_from_a_model_of_the_source_share_the_budget():
+    made = estimators_of(["adda"], base())["adda"]
+    assert (made.pretrain_steps, made.steps) == (30, 30)
+
+
+def test_the_default_methods_are_compared_with_source_only():
+    assert list(estimators_of(METHODS, base())) == ["source-only", *METHODS]
+    assert isinstance(estimators_of(METHODS, base())["source-only"]._method(), SourceOnly)
+
+
+def test_a_method_that_diverges_is_no_candidate_and_stops_nobody(data):
+    broken = base(method="dann", lr=1e30, optimizer="sgd", log_every=1)
+    found = compare(*data, {"dann": broken, "mcc": base(method="mcc")}, adapter=base(), seeds=1)
+    (failed,) = found.of("dann")
+    assert failed.model is None
+    assert not failed.scores
+    assert "dann" not in found.assessment.estimates
+    assert any(reason.startswith("dann is ruled out: the loss") for reason in found.assessment.reasons)
+
+
+def test_a_baseline_that_diverges_is_an_error(data):
+    with pytest.raises(TrainingFailed, match="source-only itself cannot be trained"):
+        compare(*data, ["dann"], adapter=base(lr=1e30, optimizer="sgd", log_every=1), seeds=1)
+
+
+def test_guards_speak_through_the_verdict_and_not_as_warnings(data):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = compare(*data, ["dann"], adapter=base(steps=200, lr=0.3, optimizer="sgd"), seeds=1)
+    assert all(isinstance(a, str) for c in found.candidates for a in c.alarms)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": 0}, "seeds=0 must be at least 1"),
+        ({"checkpoints": 0}, "checkpoints=0 must be at least 1"),
+        ({"methods": "dann"}, r"methods='dann' is one name: give a sequence of names, such as \['dann'\]"),
+        ({"methods": ["source-only"]}, "nothing to compare source-only with"),
+        ({"methods": ["target-only"]}, "target-only trains on target labels"),
+        ({"methods": ["daan"]}, "unknown method 'daan'"),
+        ({"y_oracle": np.full(150, 7)}, "7"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(change, message, data):
+    with pytest.raises(ValueError, match=message):
+        compare(*data, **{"methods": ["dann"], "adapter": base(steps=2), **change})
+
+
+def test_too_few_rows_end_in_cannot_tell(make_arrays):
+    few = make_arrays(30, 12)
+    found = compare(few.x, few.y, few.xt, ["dann"], adapter=base(steps=4, batch_size=4), seeds=2)
+    assert found.assessment.decision == "cannot tell"
+    assert "too few" in found.assessment.sentence
+
+
+def test_two_target_rows_are_too_few_to_hold_some_out(make_arrays):
+    few = make_arrays(30, 2)
+    with pytest.raises(ValueError, match="the target has 2 rows: too few to hold some out"):
+        compare(few.x, few.y, few.xt, ["dann"], adapter=base(steps=4, batch_size=2))
+
+
+def test_data_frames_and_names_of_classes(make_arrays):
+    made = make_arrays(120, 110)
+    x, xt = (pd.DataFrame(part, columns=["a", "b", "c"]) for part in (made.x, made.xt))
+    y = np.where(made.y == 1, "yes", "no")
+    found = compare(x, pd.Series(y), xt[["c", "a", "b"]], ["dann"], adapter=base(), seeds=1)
+    assert set(found.model.predict(xt)) <= {"yes", "no"}
+
+
+def test_a_comparison_is_kept_and_judges_other_rows_later(data, make_arrays, tmp_path, compared):
+    model = compared.save(tmp_path)
+    assert np.array_equal(DomainAdapter.load(model).predict(data[2]), compared.model.predict(data[2]))
+    kept = json.loads((tmp_path / "comparison.json").read_text())
+    assert kept == json.loads(json.dumps(compared.report(), default=plain))
+    assert len(kept["candidates"]) == 12
+    later = make_arrays(10, 400, seed=5)
+    blind = reassess(tmp_path, later.xt)
+    assert set(blind.estimates) == {"source-only", compared.assessment.choice}
+    few = np.where(np.arange(400) % 10 == 0, later.yt, -1)
+    told = reassess(tmp_path, later.xt, few)
+    own, before = told.estimates["source-only"], blind.estimates["source-only"]
+    assert own.high - own.low < before.high - before.low
+
+
+def test_a_folder_without_a_comparison_is_told(tmp_path, data):
+    with pytest.raises(FileNotFoundError, match="holds no comparison: dann compare writes one there"):
+        reassess(tmp_path, data[2])
+
+
+def test_models_that_are_gone_are_told(tmp_path, data, compared):
+    compared.save(tmp_path)
+    for path in (tmp_path / "judges").iterdir():
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match="lacks the models of the comparison"):
+        reassess(tmp_path, data[2])
+
+
+def test_reverse_validation_trains_there_and_back(make_arrays):
+    made, held_out = make_arrays(80, 60), make_arrays(40, 4, seed=3)
+    risk = reverse_risk(base, (made.x, made.y), (held_out.x, held_out.y), made.xt, seed=0)
+    assert 0 <= risk < 0.2
+    one_class = reverse_risk(
+        lambda: base(steps=1, lr=1e-9), (made.x, made.y), (held_out.x, held_out.y), made.xt[:1], seed=0
+    )
+    assert one_class == 1.0
+
+
+def test_a_split_leaves_a_row_of_every_class_to_train_on():
+    codes = np.array([0] * 50 + [1] * 49 + [2])
+    train, test = split(codes, 0)
+    assert set(codes[train]) == {0, 1, 2}
+    assert not set(train) & set(test)
+    assert len(test) == 20

@@ -1,0 +1,99 @@
+"""Hyper-parameter search on small made-up data."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from dann import DANN, MLP, DomainAdapter, tune
+
+pytest.importorskip("optuna", reason="the extra tune is not installed")
+
+
+def base(**settings):
+    network = MLP((16,), domain_hidden=(8,))
+    return DomainAdapter(DANN(), network, **{"steps": 40, "batch_size": 16, "device": "cpu", **settings})
+
+
+@pytest.fixture
+def data(make_arrays):
+    made = make_arrays(120, 110)
+    return made.x, made.y, made.xt
+
+
+SPACE = {"lr": (1e-3, 1e-1, "log"), "batch_size": [8, 16], "method__weight": (0.1, 1.0), "log_every": (10, 20)}
+
+
+def test_settings_are_drawn_from_the_space_and_the_best_can_be_set(data):
+    study = tune(base(), SPACE, *data, trials=3)
+    assert len(study.trials) == 3
+    for trial in study.trials:
+        p = trial.params
+        assert 1e-3 <= p["lr"] <= 1e-1
+        assert p["batch_size"] in (8, 16)
+        assert 0.1 <= p["method__weight"] <= 1
+        assert isinstance(p["log_every"], int)
+        assert len(trial.intermediate_values) == 3
+    best = max((t for t in study.trials if t.value is not None), key=lambda t: t.value)
+    assert study.best_params == best.params
+    assert base().set_params(**study.best_params).lr == best.params["lr"]
+
+
+def test_the_same_seed_draws_the_same_settings(data):
+    one, two = (tune(base(), SPACE, *data, trials=2, seed=3) for _ in range(2))
+    assert [t.params for t in one.trials] == [t.params for t in two.trials]
+    assert [t.value for t in one.trials] == [t.value for t in two.trials]
+
+
+def test_a_search_goes_on_in_its_file(data, tmp_path):
+    tune(base(), SPACE, *data, trials=2, storage=tmp_path / "new" / "trials.log")
+    assert len(tune(base(), SPACE, *data, trials=1, storage=tmp_path / "new" / "trials.log").trials) == 3
+
+
+def test_a_database_can_keep_it(data, tmp_path):
+    url = f"sqlite:///{tmp_path / 'trials.db'}"
+    tune(base(steps=4), SPACE, *data, trials=1, storage=url)
+    assert len(tune(base(steps=4), SPACE, *data, trials=1, storage=url).trials) == 2
+
+
+def test_trainings_that_fail_or_alarm_are_pruned(data):
+    study = tune(base(optimizer="sgd", log_every=1), {"lr": [1e30]}, *data, trials=1)
+    assert study.trials[0].state.name == "PRUNED"
+    assert "the loss" in study.trials[0].user_attrs["alarm"]
+    harmful = base(steps=200, averaging=0.0, weight_decay=5.0, optimizer="sgd")
+    study = tune(harmful, {"lr": [0.1]}, *data, trials=1)
+    assert study.trials[0].state.name == "PRUNED"
+    assert "(step " in study.trials[0].user_attrs["alarm"]
+
+
+@pytest.mark.parametrize("validator", ["mixval", "information-maximization"])
+def test_other_validators_can_be_asked_for(validator, data):
+    study = tune(base(steps=4), {"lr": (1e-3, 1e-2)}, *data, trials=1, validator=validator)
+    assert np.isfinite(study.best_value)
+
+
+@pytest.mark.parametrize(
+    ("space", "settings", "message"),
+    [
+        ({}, {}, "the space is empty"),
+        ({"rate": (0.1, 0.2)}, {}, "there is no parameter 'rate' to search; there are: "),
+        ({"lr": (0.2, 0.1)}, {}, r"lr=\(0.2, 0.1\) is no range"),
+        ({"lr": (0.0, 0.1, "log")}, {}, "with low above 0"),
+        ({"lr": []}, {}, r"lr=\[\] is no range"),
+        ({"lr": (0.1, 0.2, "lin")}, {}, "is no range"),
+        ({"lr": "fast"}, {}, "lr='fast' is no range"),
+        ({"lr": (0.1, 0.2)}, {"validator": "agreement"}, "validator='agreement' cannot score a single training"),
+        ({"lr": (0.1, 0.2)}, {"validator": "accuracy"}, "choose one of: source-accuracy"),
+        ({"lr": (0.1, 0.2)}, {"trials": 0}, "trials=0 must be at least 1"),
+        ({"lr": (0.1, 0.2)}, {"checkpoints": 0}, "checkpoints=0 must be at least 1"),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(space, settings, message, data):
+    with pytest.raises(ValueError, match=message):
+        tune(base(), space, *data, **settings)
+
+
+def test_the_extra_is_named_where_optuna_is_missing(data, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(ImportError, match=r"tuning needs Optuna: pip install 'dann\[tune\]'"):
+        tune(base(), SPACE, *data)
