@@ -1,6 +1,6 @@
 """Experiments by name: published ones, with their numbers beside ours, and the demo."""
 
-from . import amazon_reviews, blobs, demo, double_moon, family, mnist_m, moons
+from . import amazon_reviews, blobs, demo, double_moon, family, judgement, mnist_m, moons
 from .study import Experiment, Study
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -13,6 +13,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         mnist_m.EXPERIMENT,
         amazon_reviews.EXPERIMENT,
         family.EXPERIMENT,
+        judgement.EXPERIMENT,
     )
 }
 

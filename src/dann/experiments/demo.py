@@ -4,14 +4,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 
 from .. import plots
 from ..adapter import DomainAdapter
+from ..assessment import assess
 from ..backbones import SmallNet
 from ..datasets import Task, digits, moons
 from ..methods import DANN
 from . import plane
 from .study import Experiment, Study
+from .tables import summary
 
 DIGITS_STEPS = 1500
 
@@ -49,12 +52,36 @@ def run(study: Study) -> None:
                 name: study.fit(task, estimator(method), seed, method=name, pad=True)
                 for name, method in methods.items()
             }
+            judge(study, task, models, seed)
             if seed == study.seeds[0]:
                 (draw_moons if task.name == "moons" else draw_digits)(study, task, models)
     with study.figure("accuracy", 1, 2, (4, 3.4)) as (_, axes):
         for ax, name in zip(axes[0], ("moons", "digits"), strict=True):
             plots.bars(ax, {method: study.values(name, method) for method in models})
             ax.set_title(name)
+
+
+def judge(study: Study, task: Task, models: dict[str, DomainAdapter], seed: int) -> None:
+    """Keep what can be told of source-only and DANN without target labels."""
+    if study.has(dataset=task.name, method="verdict", seed=seed):
+        return
+    rows = task.source_test.x, task.source_test.y, task.target_test.x
+    evidence = {name: [models[name].evidence(*rows, neighbors=True)] for name in ("source-only", "dann")}
+    study.add(dataset=task.name, method="verdict", seed=seed, **assess(evidence).report())
+
+
+def tabulated(report: dict[str, Any]) -> Any:
+    """Return the table of all scores, with the verdicts below."""
+    table = summary(report)
+    lines = [f"Without a target label, {row['dataset']}: {row['sentence']}." for row in verdicts_of(report)]
+    table.caption = "\n".join([str(table.caption), *map(escape, lines)])
+    return table
+
+
+def verdicts_of(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the verdicts of the first seed."""
+    found = [row for row in report["rows"] if row["method"] == "verdict"]
+    return [row for row in found if row["seed"] == min(r["seed"] for r in found)]
 
 
 def draw_moons(study: Study, task: Task, models: dict[str, DomainAdapter]) -> None:
@@ -88,4 +115,5 @@ EXPERIMENT = Experiment(
     summary="two moons and handwritten digits on photographs, without a download",
     run=run,
     seeds=1,
+    table=tabulated,
 )

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+
+import dann.experiments.judgement as judgement
+from dann.datasets import DatasetNotFound
+from dann.experiments import EXPERIMENTS, Study
+
+QUICK = tuple(
+    case._replace(adapter=lambda method, case=case: case.adapter(method).set_params(steps=110))
+    for case in judgement.CASES
+    if case.name in ("moons-30", "moons-45")
+)
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(judgement, "CASES", QUICK)
+    monkeypatch.setattr(judgement, "TROUBLES", ("one class", "constant output"))
+    monkeypatch.setattr(judgement, "PLANTED_IN", ("moons-30",))
+
+
+def study(folder):
+    return Study(EXPERIMENTS["judgement"], folder, [0], device="cpu")
+
+
+def test_the_matrix_is_large_and_its_halves_share_no_case():
+    assert len(judgement.CASES) >= 40
+    assert len({case.name for case in judgement.CASES}) == len(judgement.CASES)
+    assert set(judgement.CHOSEN_ON) | set(judgement.REPORTED_ON) == {case.name for case in judgement.CASES}
+    assert not set(judgement.CHOSEN_ON) & set(judgement.REPORTED_ON)
+    assert abs(len(judgement.CHOSEN_ON) - len(judgement.REPORTED_ON)) <= 1
+
+
+@pytest.mark.parametrize("case", judgement.CASES, ids=lambda case: case.name)
+def test_every_task_can_be_made_and_its_domains_fit(case):
+    try:
+        task = case.task(0)
+    except DatasetNotFound as error:
+        pytest.skip(str(error).splitlines()[0])
+    assert task.source.x.shape[1:] == task.target.x.shape[1:] == task.target_test.x.shape[1:]
+    assert task.source.x.dtype == task.target.x.dtype
+    assert set(np.unique(task.target.y)) <= set(np.unique(task.source.y))
+    for part in (task.source, task.target, task.target_test):
+        assert len(part.x) == len(part.y) > 0
+    case.adapter("dann")._check_settings()
+
+
+def test_a_run_keeps_verdicts_and_hidden_accuracies_and_shows_both_halves(quick, tmp_path):
+    done = study(tmp_path).run()
+    verdicts = [row for row in done.rows if row["method"] == "verdict"]
+    assert [row["dataset"] for row in verdicts] == ["moons-30", "moons-45"]
+    ends = [row for row in done.rows if row.get("last")]
+    assert len(ends) == 2 * 5 * 2
+    assert all(0 <= row["oracle_accuracy"] <= 1 and row["seed"] == 0 for row in ends)
+    assert {row["training"] for row in ends} == {0, 1}
+    assert len([row for row in done.rows if row["method"].startswith("planted")]) == 3
+    made = judgement.tabulated(done.report())
+    assert "Guards: " in made.caption
+    assert "Cost: " in made.caption
+    assert len(made.rows) == 2 * (2 + len(judgement.VALIDATORS))
+    assert (tmp_path / "figures" / "estimates.png").exists()
+    assert (tmp_path / "figures" / "verdicts.png").exists()
+
+
+def test_an_interrupted_run_judges_no_case_twice(quick, tmp_path, monkeypatch):
+    first = judgement.judge
+
+    def interrupted(study, case, task, seed):
+        if case.name == "moons-45":
+            raise KeyboardInterrupt
+        first(study, case, task, seed)
+
+    monkeypatch.setattr(judgement, "judge", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        study(tmp_path).run()
+    judged = []
+
+    def judge(study, case, task, seed):
+        judged.append(case.name)
+        first(study, case, task, seed)
+
+    monkeypatch.setattr(judgement, "judge", judge)
+    done = study(tmp_path).run()
+    assert judged == ["moons-45"]
+    assert len([row for row in done.rows if row["method"] == "verdict"]) == 2
+
+
+def cases():
+    def row(value, **scores):
+        return {"oracle_accuracy": value, "scores": scores, "alarms": [], "training": 0, "method": "dann"}
+
+    return {
+        ("a", 0): {"source-only": [row(0.6, v=1.0)], "dann": [row(0.8, v=3.0)], "mcc": [row(0.9, v=2.0)]},
+        ("b", 0): {"source-only": [row(0.7, v=0.0)], "dann": [row(0.5, v=1.0)], "mcc": [row(0.71, v=-1.0)]},
+    }
+
+
+def test_regrets_and_losses_are_counted_against_the_best_and_source_only():
+    line = judgement.of_validator("v", cases())
+    assert line["accuracy"] == pytest.approx((0.8 + 0.5) / 2)
+    assert line["regret"] == pytest.approx((0.1 + 0.21) / 2)
+    assert (line["wins"], line["losses"], line["cases"]) == (1, 1, 2)
+    assert line["worst"] == pytest.approx(-0.2)
+    assert line["worst_case"] == "b"
+
+
+def test_errors_and_coverage_of_estimates():
+    ends = {"source-only": (0.7, 0.5, 0.8), "dann": (0.9, 0.85, 0.95)}
+    e = {name: dict(zip(("accuracy", "low", "high"), values, strict=True)) for name, values in ends.items()}
+    report = {"rows": [{"dataset": "a", "seed": 0, "method": "verdict", "estimates": e}]}
+    found = judgement.of_estimates(report, cases())
+    assert found["error"] == pytest.approx(0.1)
+    assert found["coverage"] == 0.5
+
+
+def test_alarms_of_trainings_that_lose_nothing_are_false():
+    made = cases()
+    made["a", 0]["dann"][0]["alarms"] = ["the source is lost"]
+    made["b", 0]["dann"][0]["alarms"] = ["the source is lost"]
+    key = {"dataset": "a", "method": "planted: one class", "onset": 0.4}
+    planted = [{**key, "named_at": at} for at in (0.45, 0.55, None, 0.39)]
+    found = judgement.of_guards({"rows": planted}, made)
+    assert (found["planted"], found["in_time"]) == (4, 1)
+    assert found["alarms"] == 2
+    assert found["false_alarms"] == ["a, dann 0"]
