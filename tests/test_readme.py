@@ -48,7 +48,8 @@ def write(path, shift, labels=True):
 
 def test_the_pages_show_code_and_commands():
     assert len(blocks("python")) >= 2
-    assert {words[0] for words in DANN} == {"adapt", "list", "predict", "reproduce"}
+    known = {"adapt", "assess", "compare", "list", "predict", "reproduce", "tune"}
+    assert {words[0] for words in DANN} == known
     assert {words[0] for words in commands("make")} == {"demo", "test"}
 
 
@@ -81,6 +82,21 @@ def test_python_code_runs(number, tmp_path, monkeypatch):
 def test_commands_are_known_to_the_command_line(words):
     command, *_ = app.parse_args(words, exit_on_error=False, print_error=False)
     assert command.__name__.rstrip("_") == words[0]
+
+
+def test_compare_assess_and_tune_do_what_the_page_says(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("optuna", reason="the extra tune is not installed")
+    monkeypatch.chdir(tmp_path)
+    write("lab.csv", 0)
+    write("field.csv", 1)
+    write("new.csv", 1, labels=False)
+    few = {"compare": ["--set", "steps=2"], "tune": ["--set", "steps=2", "--trials", "2"], "assess": []}
+    for words in DANN:
+        if words[0] in few:
+            assert main([*words, *few[words[0]]]) == 0, capsys.readouterr().err
+    out = capsys.readouterr().out
+    assert out.count("Verdict: ") == 2
+    assert "Best by neighbors: lr=" in out
 
 
 def test_adapt_and_predict_do_what_the_page_says(tmp_path, monkeypatch, capsys):

@@ -20,7 +20,7 @@ def lines():
 
 
 def regressor(method="dann", **settings):
-    settings = {"backbone": MLP((16,), domain_hidden=(8,)), "steps": 300, "batch_size": 32, "lr": 1e-2} | settings
+    settings = {"backbone": MLP((16,), domain_hidden=(32,)), "steps": 300, "batch_size": 32, "lr": 1e-2} | settings
     if METHODS[method].needs_pretraining:
         settings["pretrain_steps"] = 100
     return DomainRegressor(method, **settings)

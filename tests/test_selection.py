@@ -148,6 +148,16 @@ def test_guards_speak_through_the_verdict_and_not_as_warnings(data):
     assert all(isinstance(a, str) for c in found.candidates for a in c.alarms)
 
 
+def test_all_that_guards_saw_is_kept_and_only_harm_rules_out(data):
+    """Domains that lie far apart: the domain head is sure, and does no harm."""
+    x, y, xt = data
+    found = compare(x, y, xt + 100, ["dann"], adapter=base(steps=200, scaling="none"), seeds=1)
+    (end,) = found.of("dann")
+    assert any(event.startswith("dead-adversary: ") for event in end.events)
+    assert not any("domain head" in alarm for alarm in end.alarms)
+    assert end.report()["events"] == end.events
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -39,8 +39,10 @@ class Candidate:
         Whether this is the end of the training.
     scores : dict
         Name of a validator → score, higher is better; those that the rows are too few for are left out.
+    events : list of str
+        What guards saw up to here.
     alarms : list of str
-        What guards saw up to here; of a training that failed, why.
+        What of that rules the method out; of a training that failed, why.
     seconds : float
         Of the training up to here, without the judging.
     evidence_seconds, validators_seconds : float
@@ -57,6 +59,7 @@ class Candidate:
     step: int
     last: bool
     scores: dict[str, float] = field(default_factory=dict)
+    events: list[str] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     seconds: float = 0.0
     evidence_seconds: float = 0.0
@@ -233,9 +236,9 @@ def compare(
     candidates: list[Candidate] = []
     for name, estimator in estimators.items():
         made = [
-            candidate
+            one
             for seed in range(seeds)
-            for candidate in trained(name, seed, estimator, fitted_on, held_out, checkpoints, run, on_step)
+            for one in trained(name, seed, estimator, fitted_on, held_out, checkpoints, run, on_step)
         ]
         score(made, oracle)
         candidates += made
@@ -309,8 +312,7 @@ def trained(
         nonlocal spent
         before = time.perf_counter()
         made = at.evidence(*held_out, mixed=True, neighbors=True)
-        alarms = harm(at)
-        found[step] = Candidate(name, seed, step, step == model.steps, alarms=alarms, model=at, evidence=made)
+        found[step] = candidate(name, seed, step, at, made, last=step == model.steps)
         found[step].seconds = before - start - spent
         if folder is not None:
             at.save(folder / f"model-{step}.safetensors")
@@ -338,8 +340,15 @@ def trained(
         at = DomainAdapter.load(folder / f"model-{step}.safetensors", device=model.device)  # type: ignore[operator]
         made = runs.load_evidence(folder / f"evidence-{step}.safetensors")  # type: ignore[operator]
         seconds = runs.read_json(folder / f"seconds-{step}.json")  # type: ignore[operator]
-        found[step] = Candidate(name, seed, step, False, alarms=harm(at), seconds=seconds, model=at, evidence=made)
+        found[step] = candidate(name, seed, step, at, made, last=False)
+        found[step].seconds = seconds
     return [found[step] for step in steps]
+
+
+def candidate(name: str, seed: int, step: int, model: DomainAdapter, evidence: Evidence, *, last: bool) -> Candidate:
+    """Return a candidate with what guards saw."""
+    events = [f"{event.kind}: {event.message}" for event in model.events_]
+    return Candidate(name, seed, step, last, events=events, alarms=harm(model), model=model, evidence=evidence)
 
 
 def harm(model: DomainAdapter) -> list[str]:

@@ -23,13 +23,18 @@ def short(monkeypatch):
 
 def test_both_tasks_are_trained_with_three_methods_and_drawn(short, tmp_path):
     study = Study(EXPERIMENTS["demo"], tmp_path, [0], device="cpu").run()
-    assert [(r["dataset"], r["method"], r["domain"]) for r in study.rows] == [
+    scores = [row for row in study.rows if row["method"] != "verdict"]
+    assert [(r["dataset"], r["method"], r["domain"]) for r in scores] == [
         (task, method, domain)
         for task in ("moons", "digits")
         for method in ("source-only", "dann", "target-only")
         for domain in ("source", "target")
     ]
-    assert all({"accuracy", "loss", "ari", "pad", "seconds"} <= set(r) for r in study.rows)
+    assert all({"accuracy", "loss", "ari", "pad", "seconds"} <= set(r) for r in scores)
+    verdicts = [row for row in study.rows if row["method"] == "verdict"]
+    assert [row["dataset"] for row in verdicts] == ["moons", "digits"]
+    caption = str(demo.tabulated(study.report()).caption)
+    assert all(row["sentence"].replace("[", "\\[") in caption or row["sentence"] in caption for row in verdicts)
     assert [path.stem for path in study.figures] == ["moons", "digits", "accuracy"]
     for path in study.figures:
         with Image.open(path) as image:

@@ -113,13 +113,42 @@ def test_errors_and_coverage_of_estimates():
     assert found["coverage"] == 0.5
 
 
-def test_alarms_of_trainings_that_lose_nothing_are_false():
+def test_alarms_of_trainings_that_end_healthy_are_false():
     made = cases()
-    made["a", 0]["dann"][0]["alarms"] = ["the source is lost"]
-    made["b", 0]["dann"][0]["alarms"] = ["the source is lost"]
+    for case in made.values():
+        for rows in case.values():
+            rows[0]["scores"] |= {"source-accuracy": 0.95, "diversity": 0.6}
+        case["dann"][0]["alarms"] = ["the source is lost"]
+    made["b", 0]["dann"][0]["scores"]["diversity"] = 0.1
     key = {"dataset": "a", "method": "planted: one class", "onset": 0.4}
-    planted = [{**key, "named_at": at} for at in (0.45, 0.55, None, 0.39)]
-    found = judgement.of_guards({"rows": planted}, made)
+    rows = [{**key, "named_at": at} for at in (0.45, 0.55, None, 0.39)]
+    shift = {"source_shares": [0.5, 0.5]}
+    rows += [{"dataset": name, "seed": 0, "method": "verdict", "shift": shift} for name in ("a", "b")]
+    found = judgement.of_guards({"rows": rows}, made)
     assert (found["planted"], found["in_time"]) == (4, 1)
     assert found["alarms"] == 2
     assert found["false_alarms"] == ["a, dann 0"]
+
+
+def test_the_fit_finds_weights_that_estimate_and_a_width_that_covers(monkeypatch):
+    random, rows = np.random.default_rng(0), []
+    names = [f"case {k}" for k in range(12)]
+    monkeypatch.setattr(judgement, "CHOSEN_ON", tuple(names))
+    for name in names:
+        parts = dict(zip(("atc", "agreement", "relative"), random.uniform(0.3, 1, 3).tolist(), strict=True))
+        odds = -0.5 + 0.5 * np.log(parts["atc"] / (1.001 - parts["atc"])) + 0.3 * parts["relative"]
+        truth = 1 / (1 + np.exp(-odds)) + 0.01 * random.normal()
+        row = {
+            "dataset": name,
+            "seed": 0,
+            "training": 0,
+            "last": True,
+            "oracle_accuracy": truth,
+            "method": "source-only",
+        }
+        rows += [row, {"dataset": name, "seed": 0, "method": "verdict", "estimates": {"source-only": {"parts": parts}}}]
+    weights, width = judgement.fit({"rows": rows})
+    assert len(weights) == 4
+    assert weights[1] == pytest.approx(0.5, abs=0.25)
+    assert 0 < width < 0.5
+    assert len(judgement.fit({"rows": rows}, alone=True)[0]) == 3
