@@ -1,11 +1,11 @@
 """Assessment: made-up evidence in, verdicts out."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from dann.assessment import Assessment, assess, better, estimate, labels_needed, passes, suggest_labels, updated
+from dann.assessment import assess, better, estimate, labels_needed, passes, suggest_labels, updated
 from dann.estimates import atc
 from dann.evidence import Evidence, nearest
 
@@ -48,10 +48,6 @@ def truth(m=300):
     rows = np.random.default_rng(99)
     rows.integers(2, size=300)
     return rows.integers(2, size=m)
-
-
-def test_there_is_no_place_for_target_labels_but_the_users_few():
-    assert not [f.name for f in fields(Assessment) if f.name in ("y", "y_target")]
 
 
 def test_the_share_of_certain_rows_is_atc():
@@ -168,6 +164,30 @@ def test_labels_overrule_a_wrong_choice():
     known = np.arange(0, 300, 6)
     told = assess(candidates, labelled=(known, truth()[known]))
     assert (told.decision, told.choice) == ("keep", "source-only")
+
+
+def test_enough_labels_end_the_doubt():
+    random = np.random.default_rng(0)
+    anywhere = nearest(random.normal(size=(300, 2)))
+    of = lambda accuracy: [replace(e, target_neighbors=anywhere) for e in trainings(accuracy)]  # noqa: E731
+    candidates = {"source-only": of(0.85), "dann": of(0.85)}
+    assert assess(candidates).decision == "cannot tell"
+    told = assess(candidates, labelled=(np.arange(300), truth()))
+    assert (told.decision, told.choice) == ("keep", "source-only")
+
+
+def test_neighbours_that_tell_nothing_of_the_source_are_no_sign_and_leave_all_open():
+    random = np.random.default_rng(0)
+    anywhere = nearest(random.normal(size=(300, 2)))
+    informed, not_so = trainings(0.95), [replace(e, source_neighbors=anywhere) for e in trainings(0.95)]
+    assert estimate(not_so).accuracy <= estimate(informed).accuracy
+    assert estimate(not_so).high - estimate(not_so).low > 0.8 > estimate(informed).high - estimate(informed).low
+
+
+def test_alarms_of_the_baseline_are_told():
+    alarm = "accuracy on the source fell to 0.2"
+    made = assess({"this model": trainings(0.9)}, baseline="this model", alarms={"this model": [alarm]})
+    assert f"this model: {alarm}" in made.reasons
 
 
 def test_an_update_is_that_of_a_beta_distribution():

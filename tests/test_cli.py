@@ -833,6 +833,20 @@ def test_labels_in_the_target_file_feed_the_oracle_alone(many, write, compare):
     assert "*" not in compare("--out", "none", target="none.csv")[1]
 
 
+def test_settings_of_a_method_reach_the_methods_that_have_them(many, compare):
+    assert compare("--set", "method__weight=0.25")[0] == 0
+    kept = [runs.load_model(path)[1]["adapter"]["method"] for path in Path("runs/compare/judges").glob("*.safetensors")]
+    weights = {m["name"]: m["params"].get("weight") for m in kept if isinstance(m, dict)}
+    assert weights["dann"] == 0.25
+
+
+def test_a_baseline_that_diverges_is_a_failure_with_code_1(many, compare):
+    code, _, error = compare("--set", "lr=1e30", "--set", "optimizer=sgd")
+    assert code == 1
+    assert "source-only itself cannot be trained" in error
+    assert "Traceback" not in error
+
+
 def test_a_narrow_terminal_shows_every_number(many, compare, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     out = compare()[1]
@@ -848,8 +862,14 @@ def test_a_narrow_terminal_shows_every_number(many, compare, monkeypatch):
         (("--methods", "target-only"), "target-only trains on target labels"),
         (("--methods", ","), "nothing to compare source-only with"),
         (("--seeds", "0"), "seeds=0 must be at least 1"),
-        (("--set", "random_state=3"), "--set random_state=… is not taken"),
+        (("--set", "random_state=3"), "--set random_state=… is not taken: give --seeds"),
         (("--search", "lr=1:2"), "--search"),
+        (("--set", "lr=fast"), "a setting has a value of the wrong kind"),
+        (
+            ("--set", "method__breadth=3"),
+            "--set method__breadth=… is not taken: none of dann, cdan, deep-coral, mcc has it",
+        ),
+        (("--methods", "dann,shot"), "SHOT goes on from a fitted model"),
     ],
 )
 def test_a_comparison_that_makes_no_sense_is_explained(words, because, many, refused):

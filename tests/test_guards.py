@@ -91,7 +91,15 @@ def test_features_that_are_the_same_for_all_rows_are_named(task):
     assert "the features are the same for all target rows (they vary by " in says
 
 
-@pytest.mark.parametrize("settings", [{}, {"optimizer": "sgd", "lr": 0.02, "averaging": 0.99}, {"weight_decay": 0.0}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"optimizer": "sgd", "lr": 0.02, "averaging": 0.99},
+        {"weight_decay": 0.0},
+        {"optimizer": "sgd", "lr": 0.5, "momentum": 0.0, "weight_decay": 0.0},
+    ],
+)
 def test_a_healthy_training_raises_no_alarm(settings, task):
     with warnings.catch_warnings():
         warnings.simplefilter("error", TrainingWarning)
@@ -105,6 +113,18 @@ def test_source_only_that_puts_a_distant_target_on_one_side_is_no_collapse(make_
     fitted = adapter().set_params(method="source-only", scaling="none").fit(data.x, data.y, data.xt + 50)
     assert len(set(fitted.predict(data.xt + 50))) == 1
     assert fitted.events_ == []
+
+
+def test_a_target_of_one_row_is_no_collapse(task):
+    fitted = adapter(steps=120).fit(task.source.x, task.source.y, task.target.x[:1])
+    assert not [event for event in fitted.events_ if "the features are the same" in event.message]
+
+
+def test_source_only_under_the_fallback_only_warns(task):
+    data = task.source.x, task.source.y, task.target.x
+    lost = adapter(optimizer="sgd", lr=0.1, weight_decay=5.0, on_collapse="source-only")
+    with pytest.warns(TrainingWarning, match="source-lost|collapse"):
+        lost.set_params(method="source-only").fit(*data)
 
 
 def test_looks_change_nothing(task, monkeypatch):
@@ -150,8 +170,9 @@ def test_a_model_that_goes_on_without_a_source_stays_as_it_was(task):
     assert np.array_equal(later.predict_proba(task.target.x), fitted.predict_proba(task.target.x))
 
 
+@pytest.mark.parametrize("trouble", ["one class", "no gradient"])
 @pytest.mark.parametrize("stop_at", [400, 500])
-def test_an_interrupted_training_raises_the_same_alarms(stop_at, task, tmp_path, monkeypatch):
+def test_an_interrupted_training_raises_the_same_alarms(stop_at, trouble, task, tmp_path, monkeypatch):
     monkeypatch.setattr("dann.adapter.CHECKPOINT_SECONDS", 0.0)
     data = task.source.x, task.source.y, task.target.x
 
@@ -161,10 +182,10 @@ def test_an_interrupted_training_raises_the_same_alarms(stop_at, task, tmp_path,
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TrainingWarning)
-        whole = adapter("one class").fit(*data)
+        whole = adapter(trouble).fit(*data)
         with pytest.raises(KeyboardInterrupt):
-            adapter("one class").fit(*data, run=tmp_path, on_step=interrupt)
-        resumed = adapter("one class").fit(*data, run=tmp_path)
+            adapter(trouble).fit(*data, run=tmp_path, on_step=interrupt)
+        resumed = adapter(trouble).fit(*data, run=tmp_path)
     assert whole.events_
     assert resumed.events_ == whole.events_
     assert json.loads(Path(tmp_path / "history.json").read_text())

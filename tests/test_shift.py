@@ -132,7 +132,8 @@ def test_features_more_alike_than_class_shares_set_a_bound():
     y, predicted = np.arange(800) % 2, (random.random(800) < 0.99).astype(int)
     features = [random.normal([shift, 0, 0], size=(800, 3)) for shift in (0, 0.4)]
     found = diagnose(evidence(*features, y, predicted))
-    gap = divergence(np.array(found.source_shares), np.array(shares_of(found))) - (2 * found.accuracy - 1)
+    p = np.array([found.accuracy, 1 - found.accuracy])
+    gap = divergence(np.array(found.source_shares), np.array(shares_of(found))) - np.sqrt(1 + (p * np.log2(p)).sum())
     assert found.bound == pytest.approx(0.5 * gap**2)
     assert found.bound > 0.01
     assert "class shares differ more than features do" in found.sentences()[1]

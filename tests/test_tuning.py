@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from dann import DANN, MLP, DomainAdapter, tune
+from dann import DANN, MLP, DomainAdapter, DomainRegressor, TrainingFailed, tune
 
 pytest.importorskip("optuna", reason="the extra tune is not installed")
 
@@ -57,13 +57,36 @@ def test_a_database_can_keep_it(data, tmp_path):
 
 
 def test_trainings_that_fail_or_alarm_are_pruned(data):
-    study = tune(base(optimizer="sgd", log_every=1), {"lr": [1e30]}, *data, trials=1)
-    assert study.trials[0].state.name == "PRUNED"
-    assert "the loss" in study.trials[0].user_attrs["alarm"]
-    harmful = base(steps=200, averaging=0.0, weight_decay=5.0, optimizer="sgd")
-    study = tune(harmful, {"lr": [0.1]}, *data, trials=1)
-    assert study.trials[0].state.name == "PRUNED"
-    assert "(step " in study.trials[0].user_attrs["alarm"]
+    study = tune(base(optimizer="sgd"), {"lr": [1e-2, 1e30]}, *data, trials=6)
+    states = {trial.params["lr"]: trial.state.name for trial in study.trials}
+    assert states == {1e-2: "COMPLETE", 1e30: "PRUNED"}
+    assert study.best_params == {"lr": 1e-2}
+
+
+@pytest.mark.parametrize("on_collapse", ["warn", "source-only"])
+def test_a_search_that_prunes_all_says_why(on_collapse, data):
+    harmful = base(steps=200, weight_decay=5.0, optimizer="sgd", on_collapse=on_collapse)
+    with pytest.raises(TrainingFailed, match=r"every trial was pruned, the last one because: .*step "):
+        tune(harmful, {"lr": [0.1]}, *data, trials=1)
+
+
+def test_another_search_in_the_same_file_is_refused_and_the_same_goes_on_with_other_settings(data, tmp_path):
+    place = tmp_path / "trials.log"
+    drawn = lambda study: [tuple(sorted(t.params.items())) for t in study.trials]  # noqa: E731
+    search = {"adapter": base(steps=4), "space": SPACE, "storage": place, "trials": 2}
+    search |= dict(zip(("X", "y", "X_target"), data, strict=True))
+    first = drawn(tune(**search))
+    more = drawn(tune(**search))
+    assert more[:2] == first
+    assert len(set(more)) == 4
+    for other in ({"validator": "entropy"}, {"adapter": base(steps=5)}, {"space": {"lr": (0.1, 0.2)}}):
+        with pytest.raises(ValueError, match="holds a search with other data, settings, space or validator"):
+            tune(**{**search, **other})
+
+
+def test_a_regressor_is_refused(data):
+    with pytest.raises(ValueError, match="a DomainRegressor cannot be tuned"):
+        tune(DomainRegressor(), SPACE, *data)
 
 
 @pytest.mark.parametrize("validator", ["mixval", "information-maximization"])

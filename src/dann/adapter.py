@@ -21,7 +21,17 @@ from torch import Tensor, nn
 from . import runs
 from .augmentation import AUGMENTATIONS, Augmentation, augmentation_of
 from .backbones import BACKBONES, Backbone, Custom, feature_width
-from .domains import UNKNOWN, Domain, Domains, arrange, as_inputs, as_labels, encode, is_unknown, match_inputs
+from .domains import (
+    UNKNOWN,
+    Domain,
+    Domains,
+    arrange,
+    as_inputs,
+    as_labels,
+    encode,
+    match_inputs,
+    target_labels,
+)
 from .engine import RECORDING_PAYS, Step, WeightAverage, train
 from .evidence import Evidence, mixtures, nearest
 from .functional import annealing
@@ -175,7 +185,7 @@ class Adapter(BaseEstimator, ABC):
         TrainingDiverged
             A loss became NaN or infinite.
         TrainingCollapsed
-            A guard saw it go wrong, and ``on_collapse`` is "stop".
+            A guard saw it go wrong, and ``on_collapse`` is "stop"; with "source-only" the source is trained on instead.
         """
         self._check_settings()
         domains = self._domains(X, y, X_target, y_target, sample_domain, sample_weight)
@@ -270,7 +280,7 @@ class Adapter(BaseEstimator, ABC):
             if later.on_collapse != "source-only":
                 raise
             warnings.warn(f"{failure}. The model stays as it was", TrainingWarning, stacklevel=2)
-            later.network_, later.method_ = copy.deepcopy(self.network_), SourceOnly()
+            later.network_, later.method_, later._average = copy.deepcopy(self.network_), SourceOnly(), None
             later.network_.parts.clear()
             later.history_ = []
             return later
@@ -306,7 +316,7 @@ class Adapter(BaseEstimator, ABC):
         on_step: Callable[[Step], None] | None,
     ) -> Self:
         device = self._device()
-        self.method_ = method
+        self.method_, self._average = method, None
         self.events_ = []
         with isolated_seed(self.seed_, device):
             net = self._build(normalize, method, start)
@@ -336,7 +346,8 @@ class Adapter(BaseEstimator, ABC):
     ) -> None:
         optimizer, device = self._optimizer(net, method), stream.device
         average = self._average = WeightAverage(net, self.averaging) if self.averaging else None
-        guards = Guards(net, method, domains, self.steps, self.lr, device, autocast(device, self.precision_))
+        swing = self.lr if self.optimizer == "adam" else 0.0
+        guards = Guards(net, method, domains, self.steps, swing, device, autocast(device, self.precision_))
         start, checkpoint, mark = 0, None, ""
         if run is not None:
             checkpoint = Path(run) / "checkpoint.pt"
@@ -420,7 +431,7 @@ class Adapter(BaseEstimator, ABC):
         """Keep what guards saw, and do about it what the user wants."""
         self.events_.extend(events)
         for event in events:
-            if self.on_collapse != "warn":
+            if self.on_collapse == "stop" or (self.on_collapse != "warn" and not isinstance(self.method_, SourceOnly)):
                 raise TrainingCollapsed(f"{event.kind}: {event.message}")
             warnings.warn(f"{event.kind}: {event.message}", TrainingWarning, stacklevel=4)
 
@@ -894,9 +905,12 @@ class DomainAdapter(ClassifierMixin, Adapter):
         """
         from .assessment import assess
 
-        rows = [chosen(len(side), seed) for side in (X, X_target)]
+        sides = (X, "the source"), (X_target, "the target")
+        n, m = (as_inputs(arrange(side, self.columns_, what), what).shape[0] for side, what in sides)
+        codes = target_labels(y_target, m, self.classes_)
+        rows = chosen(n, seed), chosen(m, seed, np.flatnonzero(codes >= 0))
         x, x_target = taken(X, rows[0]), taken(X_target, rows[1])
-        labels = taken(np.asarray(y), rows[0])
+        labels = as_labels(y, n, "y")[rows[0]]
         mine = [self, *others]
         models = {"this model": mine}
         if baseline is not None:
@@ -909,10 +923,8 @@ class DomainAdapter(ClassifierMixin, Adapter):
                 made = model.evidence(x, labels, x_target, neighbors=not near)
                 near = near or {"source_neighbors": made.source_neighbors, "target_neighbors": made.target_neighbors}
                 evidence.setdefault(name, []).append(replace(made, **near))
-        known = None
-        if y_target is not None:
-            codes = as_known(taken(np.asarray(y_target), rows[1]), self.classes_)
-            known = np.flatnonzero(codes >= 0), codes[codes >= 0]
+        codes = codes[rows[1]]
+        known = np.flatnonzero(codes >= 0), codes[codes >= 0]
         harm = [event.message for model in mine for event in model.events_ if event.kind != "dead-adversary"]
         alarms = {"this model": harm}
         return assess(evidence, baseline=next(iter(models)), alarms=alarms, labelled=known)
@@ -935,9 +947,12 @@ class DomainAdapter(ClassifierMixin, Adapter):
         return classification_metrics(probabilities, labels)
 
 
-def chosen(n: int, seed: int) -> np.ndarray:
-    """Return the numbers of the rows to look at, at most a thousand of n, int."""
-    return np.sort(np.random.default_rng(seed).permutation(n)[:LOOKED_AT])
+def chosen(n: int, seed: int, always: np.ndarray | None = None) -> np.ndarray:
+    """Return the numbers of the rows to look at, at most a thousand of n, some of them always, int."""
+    order = np.random.default_rng(seed).permutation(n)
+    if always is not None:
+        order = np.concatenate([always, order[~np.isin(order, always)]])
+    return np.sort(order[: max(LOOKED_AT, 0 if always is None else len(always))])
 
 
 def taken(X: Any, rows: np.ndarray) -> Any:
@@ -947,21 +962,6 @@ def taken(X: Any, rows: np.ndarray) -> Any:
         if hasattr(X, "iloc")
         else (X if hasattr(X, "shape") or hasattr(X, "columns") else np.asarray(X))[rows]
     )
-
-
-def as_known(y: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return the codes of labels, -1 for those that are unknown.
-
-    Raises
-    ------
-    ValueError
-        A label that is no class.
-    """
-    codes = np.full(len(y), UNKNOWN)
-    known = np.array([not is_unknown(label, classes) for label in y.tolist()], dtype=bool)
-    if known.any():
-        codes[known] = encode(as_labels(y[known], int(known.sum()), "y_target"), classes, "y_target")
-    return codes
 
 
 def named(value: Any, make: Callable[[str], Any], given: Any, what: str) -> Any:

@@ -23,6 +23,8 @@ PRECISION = 0.05  # wanted half width of the interval of a gain, for the number 
 SEVERAL, SEVERAL_WIDTH = (-0.56, 0.28, 0.64, 0.54), 0.99
 ALONE, ALONE_WIDTH = (-1.14, 0.29, 2.80), 1.76
 LEAST_WIDTH = 0.03
+UNTOLD = 0.05  # agreement beyond chance of neighbours in the source's labels, below which they are no sign
+USUAL = 0.9  # what stands for the sign then, with the widest interval
 FALL = 0.05  # of source accuracy, of the trainings' agreement or of ATC below source-only's, that rules a method out
 GAIN = 0.01  # of the neighbours' agreement above source-only's, from which on a method is taken
 INFORMATIVE = 0.25  # agreement of neighbours below which they tell nothing
@@ -129,7 +131,8 @@ def estimate(trainings: Sequence[Evidence], *, rounds: int = 200, seed: int = 0)
     certain = np.stack([passes(e) for e in trainings])
     own = kappa(first.source_y, first.source_neighbors)
     near = [neighbors(e) for e in trainings]
-    relative = 1.0 if own < 0.05 else float(np.clip(np.mean(near) / own, 0, 1))
+    told = own >= UNTOLD
+    relative = float(np.clip(np.mean(near) / own, 0, 1)) if told else USUAL
     pairs = np.array(list(combinations(range(len(trainings)), 2)))
     weights, width = (SEVERAL, SEVERAL_WIDTH) if len(pairs) else (ALONE, ALONE_WIDTH)
     agree = np.stack([predicted[i] == predicted[j] for i, j in pairs]) if len(pairs) else None
@@ -145,7 +148,7 @@ def estimate(trainings: Sequence[Evidence], *, rounds: int = 200, seed: int = 0)
     of = lambda signs: (rows @ signs.T.astype(float))[np.arange(rounds), random.integers(len(signs), size=rounds)]  # noqa: E731
     drawn = combined(of(certain), 1.0 if agree is None else of(agree))
     scatter = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - np.median(drawn)
-    error = width * (1 + LEAST_WIDTH - min(atc, agreement, relative))
+    error = width * (1 + LEAST_WIDTH - (min(atc, agreement, relative) if told else 0.0))
     low, high = accuracy - math.hypot(error, scatter[0]), accuracy + math.hypot(error, scatter[1])
     parts = {"atc": atc, "agreement": agreement, "neighbors": np.mean(near), "relative": relative}
     parts["source"] = np.mean([e.source_right.mean() for e in trainings])
@@ -215,6 +218,7 @@ def assess(
     best = max(gains, key=gains.__getitem__, default=None)
     shift = diagnose(reference)
     reasons += shift.sentences()
+    reasons += [f"{baseline}: {alarm}" for alarm in (alarms or {}).get(baseline, ())]
     if best is None:
         rival = max(
             (name for name in candidates if name != baseline), key=lambda k: estimates[k].accuracy, default=None
@@ -231,16 +235,8 @@ def assess(
         else:
             decision, choice = ("adapt", best) if gains[best] > GAIN else ("keep", baseline)
     needed = None if rival is None else labels_needed(candidates[baseline], candidates[rival])
-    if labelled is not None and len(labelled[0]) >= LABELS and rival is not None:
-        for name in (rival, *(k for k in candidates if k not in (rival, baseline))):
-            sure = better(right_of(candidates[name], labelled), right_of(candidates[baseline], labelled))
-            if sure > SURE and name not in ruled_out:
-                decision, choice = "adapt", name
-                reasons.append(f"{name} is better than {baseline} on the labelled rows (probability {sure:.2f})")
-                break
-            if sure < 1 - SURE and choice == name:
-                decision, choice = "keep", baseline
-                reasons.append(f"{baseline} is better than {name} on the labelled rows (probability {1 - sure:.2f})")
+    if labelled is not None and rival is not None and needed is not None and len(labelled[0]) >= LABELS:
+        decision, choice = by_labels(decision, choice, candidates, labelled, [rival, *gains], baseline, needed, reasons)
     wide = estimates[choice].high - estimates[choice].low > OPEN
     if decision == "keep" and wide and rival is not None:
         decision = "cannot tell"
@@ -250,6 +246,32 @@ def assess(
     return Assessment(
         decision, choice, said(decision, choice, baseline, estimates, needed), reasons, estimates, needed, shift
     )
+
+
+def by_labels(
+    decision: str,
+    choice: str,
+    candidates: Mapping[str, Sequence[Evidence]],
+    labelled: tuple[np.ndarray, np.ndarray],
+    rivals: Sequence[str],
+    baseline: str,
+    needed: int,
+    reasons: list[str],
+) -> tuple[str, str]:
+    """Return decision and choice after a look at labelled rows; ``rivals`` are in the order of preference."""
+    own = right_of(candidates[baseline], labelled)
+    sure = {name: better(right_of(candidates[name], labelled), own) for name in dict.fromkeys(rivals)}
+    best = max(sure, key=sure.__getitem__)
+    if sure[best] > SURE and sure.get(choice, 0.0) <= SURE:
+        decision, choice = "adapt", best
+        reasons.append(f"{best} is better than {baseline} on the labelled rows (probability {sure[best]:.2f})")
+    elif choice in sure and sure[choice] < 1 - SURE:
+        reasons.append(f"{baseline} is better than {choice} on the labelled rows (probability {1 - sure[choice]:.2f})")
+        decision, choice = "keep", baseline
+    elif choice == baseline and (sure[best] < 1 - SURE or own.shape[1] >= needed):
+        decision = "keep"
+        reasons.append(f"no candidate is surely better than {baseline} on {own.shape[1]} labelled rows")
+    return decision, choice
 
 
 def check(candidates: Mapping[str, Sequence[Evidence]], labelled: tuple[np.ndarray, np.ndarray] | None) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from .experiments import Study
+    from .readers import Table
 
 app = App(
     name="dann",
@@ -138,6 +139,7 @@ def compare(
     from .adapter import DomainAdapter
     from .experiments.adapt import write_predictions
     from .experiments.comparing import columns_that_shift, side_by_side
+    from .methods import method_of
     from .readers import read_table
     from .runs import write_json
     from .selection import METHODS
@@ -145,15 +147,24 @@ def compare(
 
     _check(device, json)
     names = METHODS if methods is None else tuple(filter(None, map(str.strip, methods.split(","))))
-    adapter = DomainAdapter(device=device).set_params(**_settings(set))
+    settings = _settings(set, {"random_state": "--seeds", "method": "--methods", "device": "--device"})
+    of_method = {key: settings.pop(key) for key in list(settings) if key.startswith("method__")}
+    adapter = DomainAdapter(device=device).set_params(**settings)
+    chosen = {name: DomainAdapter(method_of(name)).set_params(device=device, **settings) for name in names}
+    for key, value in of_method.items():
+        having = [name for name, estimator in chosen.items() if key in estimator.get_params()]
+        if not having:
+            raise ValueError(f"--set {key}=… is not taken: none of {', '.join(names)} has it")
+        for name in having:
+            chosen[name].set_params(**{key: value})
     source_rows, target_rows = read_table(source, label, needs_label=True), read_table(target, label)
     folder = out or Path("runs") / "compare"
     data = source_rows, source_rows.y, target_rows
     with _progress() as on_progress:
         found = train(
             *data,
-            names,
-            y_oracle=target_rows.y,
+            chosen,
+            y_oracle=_known(target_rows),
             adapter=adapter,
             seeds=seeds,
             checkpoints=checkpoints,
@@ -197,14 +208,14 @@ def assess(
     _check(device, json)
     target_rows = read_table(target, label)
     if (model / "comparison.json").exists() and source is None:
-        found = reassess(model, target_rows, target_rows.y, device=device)
+        found = reassess(model, target_rows, _known(target_rows), device=device)
     else:
         adapter = DomainAdapter.load(model, device=device)
         if source is None:
             raise ValueError(f"{model} is no run folder of dann compare: give --source, rows that are new to it")
         rows = read_table(source, label, needs_label=True)
         below = None if baseline is None else DomainAdapter.load(baseline, device=device)
-        found = adapter.assess(rows, rows.y, target_rows, target_rows.y, baseline=below)
+        found = adapter.assess(rows, rows.y, target_rows, _known(target_rows), baseline=below)
     if json is not None:
         write_json(json, found.report())
     for line in found.reasons:
@@ -265,7 +276,7 @@ def tune(
         )
     console.print(trials_of(study))
     best = [f"{key}={value}" for key, value in study.best_params.items()]
-    flags = " ".join(f"--set {setting}" for setting in best)
+    flags = " ".join(f"--set {setting}" for setting in (*best, *set))
     _say(f"Best by {validator}: {' '.join(best)}\nTrials: {place}")
     _say(f"Is it better than source-only? dann compare … --methods {method} {flags}")
     if json is not None:
@@ -372,12 +383,19 @@ def _check(device: str, json: Path | None = None) -> None:
         tempfile.TemporaryFile(dir=json.parent).close()
 
 
-def _settings(given: tuple[str, ...]) -> dict[str, Any]:
+def _known(rows: "Table") -> Any:
+    """Return the labels of a file, None where there are none and for rows without one."""
+    if rows.y is None:
+        return None
+    return [label if known else None for label, known in zip(rows.y.tolist(), rows.labelled.tolist(), strict=True)]
+
+
+def _settings(given: tuple[str, ...], reserved: dict[str, str] = RESERVED) -> dict[str, Any]:
     """Return what ``--set`` was given, by name."""
     settings = dict(map(_setting, given))
     for key in settings:
-        if key in RESERVED:
-            raise ValueError(f"--set {key}=… is not taken: give {RESERVED[key]}")
+        if key in reserved:
+            raise ValueError(f"--set {key}=… is not taken: give {reserved[key]}")
         if key.startswith("backbone__"):
             raise ValueError(f"--set {key}=… is not taken: a backbone is chosen by name; Python sets its parameters")
     return settings
@@ -455,7 +473,7 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _fail(str(error), 2)
     except RuntimeError as error:
-        if type(error).__name__ not in ("TrainingDiverged", "TrainingCollapsed"):
+        if type(error).__name__ not in ("TrainingFailed", "TrainingDiverged", "TrainingCollapsed"):
             raise
         return _fail(str(error), 1)
     return 0

@@ -7,6 +7,10 @@ import numpy as np
 from scipy.special import softmax
 
 
+class NotFinite(ValueError):
+    """Evidence of a model that has diverged."""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Features and logits of held-out rows of both domains, and the source's labels. It has no place for target labels.
@@ -70,7 +74,7 @@ class Evidence:
         for field in fields(self):
             values = getattr(self, field.name)
             if values is not None and not np.isfinite(values).all():
-                raise ValueError(f"{field.name} holds NaN or infinite values: the model has diverged")
+                raise NotFinite(f"{field.name} holds NaN or infinite values: the model has diverged")
         if self.source_y.min() < 0 or self.source_y.max() >= classes:
             low, high = self.source_y.min(), self.source_y.max()
             raise ValueError(f"source_y has labels from {low} to {high}: not 0 … {classes - 1}")

@@ -32,7 +32,7 @@ EARLY = 60  # steps, in which nothing need be learned
 STUCK = 0.95  # of the label loss of the first look
 LATE = 0.04  # of the training, in which something should be learned
 LOST = 0.2  # of the source accuracy, below the best so far
-NOISE = 5.0  # steps of the optimiser, around 0, that a weight without a gradient may take
+NOISE = 5.0  # steps of Adam, around 0, that a weight takes that decays without a gradient
 FLAT = 1e-3  # difference of probabilities that a head's inputs make, below which it says the same for all
 CERTAIN = 1e-3  # what a domain head that is always right has left of the gradient
 EXPLODED = 1e4  # times what a term was at first, or 1
@@ -82,8 +82,9 @@ class Guards:
         Of the training; target labels are not looked at.
     steps : int
         Of the whole training; below 100 there are no looks.
-    lr : float
-        Learning rate at the start.
+    step : float
+        How far a step takes a weight that has no gradient back and forth around 0: the learning rate with Adam, whose
+        steps do not shrink with the gradient, 0 with SGD.
     device : torch.device
     context : callable, optional
         Makes the contexts that compute in the training's precision.
@@ -95,15 +96,16 @@ class Guards:
         method: Method,
         domains: Domains,
         steps: int,
-        lr: float,
+        step: float,
         device: torch.device,
         context: Callable[[], AbstractContextManager[None]] = nullcontext,
     ):
-        self.net, self.method, self.steps, self.lr, self.context = net, method, steps, lr, context
+        self.net, self.method, self.steps, self.step, self.context = net, method, steps, step, context
         self.every = max(1, steps // LOOKS)
         random = np.random.default_rng(0)
         chosen = [random.permutation(len(d.x))[:ROWS] for d in domains.all]
         self.x = tensor_of(np.concatenate([d.x[rows] for d, rows in zip(domains.all, chosen, strict=True)])).to(device)
+        self.several = bool((self.x[-len(chosen[-1]) :] != self.x[-1:]).any())  # different rows of the target
         self.domain = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
         self.n_source = len(self.domain) - len(chosen[-1])
         labels = [d.y[rows] for d, rows in zip(domains.sources, chosen, strict=False)]
@@ -155,12 +157,14 @@ class Guards:
             "looks": [self.looks, self.flat],
             "first": self.first,
             "asleep": self.asleep,
+            "weights": self.weights,
             "streak": self.streak,
             "events": events,
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from an earlier `state`."""
+        self.weights = {player: [t.to(self.x.device) for t in tensors] for player, tensors in state["weights"].items()}
         self.best, self.most, self.label = state["best"], state["most"], state["label"]
         self.looks, self.flat = state["looks"]
         self.first, self.streak, self.asleep = (dict(state[key]) for key in ("first", "streak", "asleep"))
@@ -216,9 +220,10 @@ class Guards:
 
         Weight decay makes all weights smaller, until they are as small as a step of the optimiser.
         """
-        still, small = [], NOISE * self.lr
+        still = []
         for player in self.net.players[2:]:  # some methods leave encoder or head as they are
             now, before = self.net.group(player), self.weights.get(player)
+            small = NOISE * self.step * self.method.learning_rates().get(player, 1.0)
             if before is not None:
                 pairs = [(a.detach().abs(), b.abs()) for a, b in zip(now, before, strict=True)]
                 grown = any(bool((a > b.clamp(min=small)).any()) for a, b in pairs)
@@ -232,7 +237,7 @@ class Guards:
     def complaints(self, seen: Look, progress: float, label: float) -> list[tuple[str, str, str]]:
         """Return kind, cause and message of all that one look finds wrong."""
         found = []
-        if seen.spread < SPREAD:
+        if seen.spread < SPREAD and self.several:
             text = (
                 f"the features are the same for all target rows (they vary by {seen.spread:.1g} of their size, in "
                 f"{seen.rank:.1f} effective dimensions): lower lr or the weight of the method"
@@ -243,6 +248,7 @@ class Guards:
             few = seen.classes < min(own, max(ONE_CLASS, FEW * own)) and self.best > chance + LEARNED * (1 - chance)
             if (
                 few
+                and self.several
                 and not self.source_alone
                 and (own > MANY or self.most > FELL * seen.classes or progress >= PATIENCE)
             ):

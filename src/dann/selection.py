@@ -1,7 +1,6 @@
 """Several methods on the same data, judged side by side by what may be known without target labels."""
 
-import glob
-import shutil
+import re
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -13,16 +12,19 @@ import numpy as np
 from sklearn.base import clone
 
 from . import runs
-from .adapter import DomainAdapter, TrainingFailed, TrainingWarning, as_known, chosen, taken
+from .adapter import DomainAdapter, TrainingDiverged, TrainingFailed, TrainingWarning, chosen, taken
 from .assessment import Assessment, assess
-from .domains import Domains, as_labels
+from .assessment import suggest_labels as suggest
+from .domains import Domains, arrange, as_inputs, as_labels, target_labels
 from .engine import Step
-from .evidence import Evidence
+from .evidence import Evidence, NotFinite
 from .methods import method_of
 from .validators import VALIDATORS
 
 BASELINE = "source-only"
 METHODS = ("dann", "cdan", "deep-coral", "mcc")
+OWN = ("method", "backbone", "augmentation", "strong_augmentation")  # settings that may be objects of the user's
+NAME = re.compile(r"[\w+-][\w+. -]*")  # of a candidate: it names a folder
 HELD_OUT = 0.2  # of each domain, for the evidence
 
 
@@ -82,12 +84,15 @@ class Comparison:
     candidates : list of Candidate
         Method by method, seed by seed, in the order of their steps; source-only first.
     assessment : Assessment
+    target_rows : ndarray of int
+        Numbers of the rows of ``X_target`` that were held out: the evidence's target rows.
     seconds : float
         Of the assessment, from the evidence.
     """
 
     candidates: list[Candidate]
     assessment: Assessment
+    target_rows: np.ndarray
     seconds: float = 0.0
 
     @property
@@ -143,26 +148,32 @@ class Comparison:
                 found[validator] = max(known, key=known.__getitem__)
         return found
 
+    def suggest_labels(self, n: int) -> np.ndarray:
+        """Suggest n rows of ``X_target`` to label, among those that were held out; see `assessment.suggest_labels`."""
+        evidence = [c.evidence for name in self.names for c in self.of(name) if c.evidence is not None]
+        return self.target_rows[suggest(evidence, n)]
+
     def save(self, folder: str | Path) -> Path:
         """Write the chosen model, and all that `reassess` needs, into a folder.
 
-        ``model.safetensors`` is the chosen model, ``comparison.json`` the report; ``judges/`` has the trainings of the
-        chosen method and of source-only, with their evidence.
+        ``model.safetensors`` is the chosen model, ``comparison.json`` the report; ``judges/`` has the ends of all
+        trainings, with their evidence.
 
         Returns
         -------
         Path
             Of the model.
         """
-        folder, choice = Path(folder), self.assessment.choice
-        shutil.rmtree(folder / "judges", ignore_errors=True)
-        for name in {BASELINE, choice}:
-            for c in self.of(name):
-                if c.model is not None and c.evidence is not None:
-                    c.model.save(folder / "judges" / f"{name}-{c.seed}.safetensors")
-                    bare = replace(c.evidence, other_target_logits=None, mixed_logits=None)
-                    runs.save_evidence(folder / "judges" / f"{name}-{c.seed}.evidence", bare)
-        runs.write_json(folder / "comparison.json", self.report())
+        folder, judges = Path(folder), []
+        ends = [c for c in self.candidates if c.last and c.model is not None and c.evidence is not None]
+        for number, c in enumerate(ends):
+            assert c.model is not None
+            assert c.evidence is not None
+            c.model.save(folder / "judges" / f"{number}.safetensors")
+            bare = replace(c.evidence, other_target_logits=None, mixed_logits=None)
+            runs.save_evidence(folder / "judges" / f"{number}.evidence", bare)
+            judges.append({"name": c.name, "alarms": c.alarms})
+        runs.write_json(folder / "comparison.json", {**self.report(), "judges": judges})
         return self.model.save(folder / "model.safetensors")
 
     def report(self) -> dict[str, Any]:
@@ -227,12 +238,14 @@ def compare(
         if value < 1:
             raise ValueError(f"{what}={value} must be at least 1")
     estimators = estimators_of(methods, DomainAdapter() if adapter is None else adapter)
-    classes, fitted_on, held_out = divided(X, y, X_target)
+    classes, fitted_on, held_out, target_rows = divided(X, y, X_target)
     oracle = None
     if y_oracle is not None:
-        known = as_known(np.asarray(y_oracle), classes)
+        known = target_labels(y_oracle, as_inputs(X_target, "the target").shape[0], classes)
         rows = np.flatnonzero(known >= 0)
         oracle = (taken(X_target, rows), classes[known[rows]]) if len(rows) else None
+    for estimator in estimators.values():
+        rehearse(estimator, fitted_on)
     candidates: list[Candidate] = []
     for name, estimator in estimators.items():
         made = [
@@ -243,11 +256,14 @@ def compare(
         score(made, oracle)
         candidates += made
     start = time.perf_counter()
-    return Comparison(candidates, verdict(candidates), time.perf_counter() - start)
+    return Comparison(candidates, verdict(candidates), target_rows, time.perf_counter() - start)
 
 
-def divided(X: Any, y: Any, X_target: Any) -> tuple[np.ndarray, tuple[Any, Any, Any], tuple[Any, Any, Any]]:
-    """Return the classes, and (source, its labels, target): the rows to train on, and those that are held out.
+Rows = tuple[Any, Any, Any]  # of the source, their labels, of the target
+
+
+def divided(X: Any, y: Any, X_target: Any) -> tuple[np.ndarray, Rows, Rows, np.ndarray]:
+    """Return the classes, the rows to train on, those that are held out, and the numbers of the target's of these.
 
     Raises
     ------
@@ -264,31 +280,59 @@ def divided(X: Any, y: Any, X_target: Any) -> tuple[np.ndarray, tuple[Any, Any, 
     test, target_test = test[chosen(len(test), 0)], np.sort(order[:n_test])[chosen(n_test, 0)]
     sides = (train, np.sort(order[n_test:])), (test, target_test)
     fitted_on, held_out = ((taken(X, rows), labels[rows], taken(X_target, others)) for rows, others in sides)
-    return domains.classes, fitted_on, held_out
+    return domains.classes, fitted_on, held_out, target_test
 
 
 def estimators_of(
     methods: Mapping[str, DomainAdapter] | Sequence[str], base: DomainAdapter
 ) -> dict[str, DomainAdapter]:
-    """Return the estimators of a comparison by name, the baseline first."""
+    """Return the estimators of a comparison by name, the baseline first, all with as many steps."""
     if isinstance(methods, str):
         raise ValueError(f"methods={methods!r} is one name: give a sequence of names, such as [{methods!r}]")
-    named = methods if isinstance(methods, Mapping) else {name: method_of(name) for name in methods}
-    made = {BASELINE: clone(base).set_params(method=BASELINE, pretrain_steps=0)}
-    for name, what in named.items():
-        estimator = what if isinstance(what, DomainAdapter) else clone(base).set_params(method=what)
-        if estimator._method().uses_target_labels:
+    if not isinstance(methods, Mapping):
+        for name in methods:
+            if not isinstance(name, str):
+                raise ValueError(f"methods holds {name!r}: give names, or a mapping of names to estimators")
+        methods = {name: clone(base).set_params(method=method_of(name)) for name in methods}
+    steps = base.steps + base.pretrain_steps
+    made = {BASELINE: clone(base).set_params(method=BASELINE, pretrain_steps=0, steps=steps)}
+    for name, given in methods.items():
+        if not isinstance(given, DomainAdapter):
+            raise ValueError(f"{name!r} is a {type(given).__name__}: comparisons are of DomainAdapters, which classify")
+        if not NAME.fullmatch(name):
+            raise ValueError(f"the name {name!r} cannot name a folder: take letters, digits, spaces and - + . _")
+        method, estimator = given._method(), given
+        if method.uses_target_labels:
             raise ValueError(f"{name} trains on target labels, which no comparison does; leave it out")
-        if name != BASELINE:
-            if estimator._method().needs_pretraining and not estimator.pretrain_steps:
-                half = estimator.steps // 2
-                estimator = clone(estimator).set_params(steps=estimator.steps - half, pretrain_steps=half)
-            made[name] = estimator
-        elif isinstance(what, DomainAdapter):
-            made[name] = what
+        if method.needs_pretraining and not estimator.pretrain_steps:
+            half = estimator.steps // 2
+            estimator = clone(estimator).set_params(steps=estimator.steps - half, pretrain_steps=half)
+        made[name] = estimator
     if len(made) == 1:
         raise ValueError("there is nothing to compare source-only with: name a method")
-    return made
+    return {name: clone(estimator).set_params(on_collapse="warn") for name, estimator in made.items()}
+
+
+def rehearse(estimator: DomainAdapter, data: Rows) -> None:
+    """Take one step on a few rows of every class: settings that cannot train show before hours of training do.
+
+    Raises
+    ------
+    ValueError
+    """
+    x, y, x_target = data
+    try:
+        estimator._check_settings()
+        needed = max(2, estimator._method().rows_needed, estimator.batch_size)
+        first = np.unique(y, return_index=True)[1]
+        rows = np.union1d(first, np.arange(min(needed, len(y))))
+        few = np.arange(min(needed, as_inputs(x_target, "the target").shape[0]))
+        one = clone(estimator).set_params(steps=1, pretrain_steps=min(1, estimator.pretrain_steps))
+        one.fit(taken(x, rows), y[rows], taken(x_target, few))
+    except TypeError as error:
+        raise ValueError(f"a setting has a value of the wrong kind: {error}") from error
+    except TrainingFailed:
+        pass  # for the training itself to say
 
 
 def trained(
@@ -311,15 +355,16 @@ def trained(
     def keep(step: int, at: DomainAdapter) -> None:
         nonlocal spent
         before = time.perf_counter()
-        made = at.evidence(*held_out, mixed=True, neighbors=True)
-        found[step] = candidate(name, seed, step, at, made, last=step == model.steps)
-        found[step].seconds = before - start - spent
+        made = found[step] = candidate(name, seed, step, at, evidence_of(at, held_out), last=step == model.steps)
+        made.seconds = before - start - spent
         if folder is not None:
+            place = folder / f"seconds-{step}.json"
+            made.seconds = runs.read_json(place) or made.seconds  # of the training itself, not of finding it done
             at.save(folder / f"model-{step}.safetensors")
-            runs.save_evidence(folder / f"evidence-{step}.safetensors", made)
-            runs.write_json(folder / f"seconds-{step}.json", found[step].seconds)
-        found[step].evidence_seconds = time.perf_counter() - before
-        spent += found[step].evidence_seconds
+            runs.save_evidence(folder / f"evidence-{step}.safetensors", made.evidence)  # type: ignore[arg-type]
+            runs.write_json(place, made.seconds)
+        made.evidence_seconds = time.perf_counter() - before
+        spent += made.evidence_seconds
 
     def watch(step: Step) -> None:
         if on_step is not None:
@@ -330,19 +375,37 @@ def trained(
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", TrainingWarning)  # they are kept as alarms
+            warnings.simplefilter("ignore", TrainingWarning)  # they are kept as events
             model.fit(*data, run=folder, on_step=watch)
+        keep(model.steps, model)
     except TrainingFailed as failure:
         seconds = time.perf_counter() - start - spent
         return [Candidate(name, seed, model.steps, True, alarms=[str(failure)], seconds=seconds)]
-    keep(model.steps, model)
     for step in set(steps) - set(found):  # those from before an interruption
-        at = DomainAdapter.load(folder / f"model-{step}.safetensors", device=model.device)  # type: ignore[operator]
-        made = runs.load_evidence(folder / f"evidence-{step}.safetensors")  # type: ignore[operator]
-        seconds = runs.read_json(folder / f"seconds-{step}.json")  # type: ignore[operator]
+        assert folder is not None
+        path = folder / f"model-{step}.safetensors"
+        if not path.exists():
+            raise ValueError(f"{run} holds a comparison with other checkpoints; give another folder, or delete it")
+        own = {key: value for key in OWN if not isinstance(value := getattr(model, key), str)}
+        at = DomainAdapter.load(path, device=model.device, **own)
+        made = runs.load_evidence(folder / f"evidence-{step}.safetensors")
         found[step] = candidate(name, seed, step, at, made, last=False)
-        found[step].seconds = seconds
+        found[step].seconds = runs.read_json(folder / f"seconds-{step}.json")
     return [found[step] for step in steps]
+
+
+def evidence_of(model: DomainAdapter, held_out: Rows) -> Evidence:
+    """Return the evidence of a model for all validators.
+
+    Raises
+    ------
+    TrainingDiverged
+        Its outputs are not finite.
+    """
+    try:
+        return model.evidence(*held_out, mixed=True, neighbors=True)
+    except NotFinite as error:
+        raise TrainingDiverged(str(error)) from error
 
 
 def candidate(name: str, seed: int, step: int, model: DomainAdapter, evidence: Evidence, *, last: bool) -> Candidate:
@@ -387,7 +450,7 @@ def verdict(candidates: Sequence[Candidate]) -> Assessment:
     if BASELINE in failed:
         raise TrainingFailed(f"source-only itself cannot be trained: {failed[BASELINE][0]}")
     evidence = {name: [c.evidence for c in group] for name, group in ends.items() if name not in failed}
-    alarms = {name: sorted({a for c in group for a in c.alarms}) for name, group in ends.items() if name != BASELINE}
+    alarms = {name: sorted({a for c in group for a in c.alarms}) for name, group in ends.items()}
     made = assess(evidence, baseline=BASELINE, alarms=alarms)  # type: ignore[arg-type]
     reasons = [f"{name} is ruled out: {why[0]}" for name, why in failed.items()]
     return replace(made, reasons=[*reasons, *made.reasons])
@@ -418,29 +481,34 @@ def reassess(
         Rows or labels that do not fit, files that were altered.
     """
     folder = Path(folder)
-    report = runs.read_json(folder / "comparison.json")
+    path = folder / "comparison.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{folder} holds no comparison: dann compare writes one there")
     try:
-        choice = str(report["assessment"]["choice"])
-    except (TypeError, KeyError) as error:
-        raise FileNotFoundError(f"{folder} holds no comparison: dann compare writes one there") from error
-    rows = chosen(len(X_target), seed)
-    x, near, model = taken(X_target, rows), None, None
+        judges = [(str(judge["name"]), list(judge["alarms"])) for judge in runs.read_json(path)["judges"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no readable comparison ({error!r}); run dann compare again") from error
+    models, before = [], []
+    for number in range(len(judges)):
+        models.append(DomainAdapter.load(folder / "judges" / f"{number}.safetensors", device=device))
+        before.append(runs.load_evidence(folder / "judges" / f"{number}.evidence"))
+    if BASELINE not in {name for name, _ in judges}:
+        raise ValueError(f"{path} names no model of {BASELINE}; run dann compare again")
+    first = models[0]
+    m = as_inputs(arrange(X_target, first.columns_, "the target"), "the target").shape[0]
+    codes = target_labels(y_target, m, first.classes_)
+    rows = chosen(m, seed, np.flatnonzero(codes >= 0))
+    x, codes = taken(X_target, rows), codes[rows]
+    near = first.nearest(x)
     evidence: dict[str, list[Evidence]] = {}
-    for name in dict.fromkeys((BASELINE, choice)):
-        for path in sorted((folder / "judges").glob(f"{glob.escape(name)}-*.safetensors")):
-            model = DomainAdapter.load(path, device=device)
-            features, logits = model.outputs(x)
-            near = model.nearest(x) if near is None else near
-            before = runs.load_evidence(path.with_suffix(".evidence"))
-            made = replace(before, target_features=features, target_logits=logits, target_neighbors=near)
-            evidence.setdefault(name, []).append(made)
-    if model is None or BASELINE not in evidence:
-        raise FileNotFoundError(f"{folder / 'judges'} lacks the models of the comparison: run dann compare again")
-    known = None
-    if y_target is not None:
-        codes = as_known(taken(np.asarray(y_target), rows), model.classes_)
-        known = np.flatnonzero(codes >= 0), codes[codes >= 0]
-    return assess(evidence, baseline=BASELINE, labelled=known)
+    alarms: dict[str, list[str]] = {}
+    for (name, seen), model, old in zip(judges, models, before, strict=True):
+        features, logits = model.outputs(x)
+        made = replace(old, target_features=features, target_logits=logits, target_neighbors=near)
+        evidence.setdefault(name, []).append(made)
+        alarms.setdefault(name, []).extend(map(str, seen))
+    known = np.flatnonzero(codes >= 0), codes[codes >= 0]
+    return assess(evidence, baseline=BASELINE, alarms=alarms, labelled=known)
 
 
 def reverse_risk(

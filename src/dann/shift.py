@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import nnls
+from scipy.special import entr
 from scipy.stats import binom
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -183,8 +184,7 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
     labels = estimate_label_shift(evidence, seed=seed)
     random = np.random.default_rng(seed)
     p = labels.weights[evidence.source_y]
-    drawn = random.choice(len(p), len(p), p=p / p.sum()) if p.sum() > 0 else np.arange(len(p))
-    kept = np.unique(drawn)  # each row once: copies of a row would be in both halves of the test
+    kept = np.flatnonzero(random.random(len(p)) < p / max(p.max(), 1e-12))  # thinned: copies would be in both halves
     enough = len(kept) >= 10
     weighted = two_sample_test(evidence.source_features[kept], evidence.target_features, seed=seed) if enough else test
     differ = bool(((labels.low > of_source) | (labels.high < of_source)).any())
@@ -194,7 +194,8 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
         kind = "labels" if weighted.p_value > level else "both"
     else:
         kind = "inputs"
-    gap = divergence(of_source, labels.priors) - (2 * test.accuracy - 1 if test.accuracy > 0.5 else 0.0)
+    error = min(1 - test.accuracy, 0.5)  # Fano: a bit of the domain less the entropy of the classifier's mistakes
+    gap = divergence(of_source, labels.priors) - np.sqrt(1 - (entr(error) + entr(1 - error)) / np.log(2))
     bound = 0.5 * max(gap, 0.0) ** 2 if kind in ("labels", "both") else 0.0
     ends = labels.weights.tolist(), labels.low.tolist(), labels.high.tolist()
     return Diagnosis(kind, *test, weighted.p_value, *ends, of_source.tolist(), bound)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 from sklearn.base import clone
 
 from .adapter import DomainAdapter, TrainingFailed, TrainingWarning
+from .domains import as_inputs
 from .engine import Step
-from .selection import divided, harm
+from .runs import fingerprint
+from .selection import divided, evidence_of, harm, rehearse
 from .validators import VALIDATORS
 
 if TYPE_CHECKING:
@@ -70,12 +72,16 @@ def tune(
     ImportError
         Optuna is not installed.
     ValueError
-        An unknown parameter or validator, a range that is none, counts below 1.
+        An unknown parameter or validator, a range that is none, counts below 1, a storage of another search.
+    TrainingFailed
+        Every trial was pruned.
     """
     try:
         import optuna
     except ImportError as error:
         raise ImportError("tuning needs Optuna: pip install 'dann[tune]'") from error
+    if not isinstance(adapter, DomainAdapter):
+        raise ValueError(f"a {type(adapter).__name__} cannot be tuned: validators judge a DomainAdapter's classes")
     known = adapter.get_params()
     for name, choices in space.items():
         check(name, choices, known)
@@ -87,15 +93,16 @@ def tune(
     for what, value in (("trials", trials), ("checkpoints", checkpoints)):
         if value < 1:
             raise ValueError(f"{what}={value} must be at least 1")
-    _, data, held_out = divided(X, y, X_target)
+    _, data, held_out, _ = divided(X, y, X_target)
+    base = clone(adapter).set_params(on_collapse="warn")
+    rehearse(base, data)
 
     def objective(trial: "optuna.Trial") -> float:
-        model = clone(adapter).set_params(**{name: suggest(trial, name, choices) for name, choices in space.items()})
+        model = clone(base).set_params(**{name: suggest(trial, name, choices) for name, choices in space.items()})
         at = {max(1, round(model.steps * k / checkpoints)) for k in range(1, checkpoints)} - {model.steps}
 
         def score(judged: DomainAdapter) -> float:
-            made = judged.evidence(*held_out, mixed=validator == "mixval", neighbors=validator == "neighbors")
-            return VALIDATORS[validator](made)
+            return VALIDATORS[validator](evidence_of(judged, held_out))
 
         def watch(step: Step) -> None:
             if on_step is not None:
@@ -113,21 +120,32 @@ def tune(
             warnings.simplefilter("ignore", TrainingWarning)
             try:
                 model.fit(*data, on_step=watch)
+                return score(model)
             except TrainingFailed as failure:
                 trial.set_user_attr("alarm", str(failure))
                 raise optuna.TrialPruned(str(failure)) from failure
-        return score(model)
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         direction="maximize",
-        sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.MedianPruner(),
         study_name="dann",
         storage=opened(storage),
         load_if_exists=True,
     )
+    arrays = [as_inputs(side, "the data") for side in (X, X_target)]
+    mark = fingerprint(arrays, {"adapter": base.config(), "space": repr(dict(space)), "validator": validator})
+    if study.user_attrs.get("fingerprint", mark) != mark:
+        raise ValueError(
+            f"{storage} holds a search with other data, settings, space or validator; give another, or delete it"
+        )
+    study.set_user_attr("fingerprint", mark)
+    study.sampler = optuna.samplers.TPESampler(seed=seed + 1000 * len(study.trials))  # goes on, and not anew
     study.optimize(objective, n_trials=trials)
+    if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials):
+        raise TrainingFailed(
+            f"every trial was pruned, the last one because: {study.trials[-1].user_attrs.get('alarm')}"
+        )
     return study
 
 

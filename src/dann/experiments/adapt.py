@@ -10,7 +10,7 @@ from ..adapter import DomainAdapter
 from ..datasets import Labelled, Task
 from ..domains import Domains, as_labels, encode, is_unknown
 from ..readers import Table
-from ..selection import split
+from ..selection import rehearse, split
 from .study import Experiment, Study
 
 NO_LABELS = np.empty(0, dtype=np.int64)
@@ -42,26 +42,6 @@ def user_task(source: Table, target: Table, seed: int) -> Task:
     )
 
 
-def rehearse(adapter: DomainAdapter, task: Task) -> None:
-    """Take one step on a few rows of every class: settings that cannot train show before there is a folder.
-
-    Raises
-    ------
-    ValueError
-    """
-    from sklearn.base import clone
-
-    try:
-        adapter._check_settings()
-        needed = max(2, adapter._method().rows_needed)
-        first = np.unique(task.source.y, return_index=True)[1]
-        rows = np.union1d(first, np.arange(min(needed, len(task.source.y))))
-        one = clone(adapter).set_params(steps=1)
-        one.fit(task.source.x[rows], task.source.y[rows], task.target.x[:needed])
-    except TypeError as error:
-        raise ValueError(f"a setting has a value of the wrong kind: {error}") from error
-
-
 def adapt(study: Study, source: Table, target: Table, adapter: DomainAdapter, method: str) -> dict[str, DomainAdapter]:
     """Train source-only and the method, and leave models, target predictions and figures in the study's folder.
 
@@ -74,7 +54,7 @@ def adapt(study: Study, source: Table, target: Table, adapter: DomainAdapter, me
     task = user_task(source, target, seed)
     estimators = {name: clone_with(adapter, name) for name in ("source-only", method)}
     for estimator in estimators.values():
-        rehearse(estimator, task)
+        rehearse(estimator, (task.source.x, task.source.y, task.target.x))
     enough = min(len(task.source_test.x), len(task.target_test.x)) >= 8  # rows a domain, for the proxy A-distance
     models = {name: study.fit(task, estimator, seed, method=name, pad=enough) for name, estimator in estimators.items()}
     write_predictions(study.folder / "target_predictions.csv", models[method], target)
