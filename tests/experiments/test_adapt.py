@@ -6,8 +6,9 @@ import torch
 
 from dann import DANN, METHODS, MLP, DomainAdapter
 from dann.experiments import Study
-from dann.experiments.adapt import adapt, clone_with, experiment, rehearse, split, user_task, write_predictions
+from dann.experiments.adapt import adapt, clone_with, experiment, user_task, write_predictions
 from dann.readers import Table
+from dann.selection import rehearse, split
 
 
 @pytest.fixture
@@ -15,6 +16,10 @@ def tables(arrays):
     names = ["a", "b", "c"]
     labels = np.array(["cat", "dog"])
     return Table(arrays.x, labels[arrays.y], names), Table(arrays.xt, labels[arrays.yt], names)
+
+
+def rows(task):
+    return task.source.x, task.source.y, task.target.x
 
 
 def small(method="dann", **settings):
@@ -111,7 +116,7 @@ def test_one_row_a_class_is_too_few():
 def test_a_rehearsal_finds_settings_that_cannot_train(settings, because, tables):
     task = user_task(*tables, seed=0)
     with pytest.raises(ValueError, match=because):
-        rehearse(small().set_params(**settings), task)
+        rehearse(small().set_params(**settings), rows(task))
 
 
 @pytest.mark.parametrize("method", [name for name, kind in METHODS.items() if not kind.source_free])
@@ -119,12 +124,12 @@ def test_a_rehearsal_has_enough_rows_for_every_method(method, tables):
     if METHODS[method].uses_target_labels:
         pytest.skip("adapt never trains on target labels")
     settings = {"pretrain_steps": 1} if METHODS[method].needs_pretraining else {}
-    rehearse(DomainAdapter(method, **settings), user_task(*tables, seed=0))
+    rehearse(DomainAdapter(method, **settings), rows(user_task(*tables, seed=0)))
 
 
 def test_a_rehearsal_leaves_the_adapter_and_the_random_state_alone(tables):
     adapter, before = small(steps=1000), torch.get_rng_state()
-    rehearse(adapter, user_task(*tables, seed=0))
+    rehearse(adapter, rows(user_task(*tables, seed=0)))
     assert adapter.steps == 1000
     assert not hasattr(adapter, "network_")
     assert torch.equal(torch.get_rng_state(), before)
