@@ -82,7 +82,7 @@ def test_a_planted_trouble_is_named_within_a_tenth_of_the_training(trouble, onse
 def test_features_that_are_the_same_for_all_rows_are_named(task):
     fitted = adapter(steps=1).fit(task.source.x, task.source.y, task.target.x)
     domains = Domains.from_arrays(task.source.x, task.source.y, task.target.x)
-    guards = Guards(fitted.network_, fitted.method_, domains, 1000, 1e-3, torch.device("cpu"))
+    guards = Guards(fitted.network_, fitted.method_, domains, 1000, 1e-3, None, torch.device("cpu"))
     with torch.no_grad():
         fitted.network_.encoder[0].weight.zero_()
     seen = [event for done in (25, 50, 75) for event in guards.look(done, {})]

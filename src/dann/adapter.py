@@ -347,7 +347,9 @@ class Adapter(BaseEstimator, ABC):
         optimizer, device = self._optimizer(net, method), stream.device
         average = self._average = WeightAverage(net, self.averaging) if self.averaging else None
         swing = self.lr if self.optimizer == "adam" else 0.0
-        guards = Guards(net, method, domains, self.steps, swing, device, autocast(device, self.precision_))
+        schedule = LR_SCHEDULES[self.lr_schedule]
+        context = autocast(device, self.precision_)
+        guards = Guards(net, method, domains, self.steps, swing, schedule, device, context)
         start, checkpoint, mark = 0, None, ""
         if run is not None:
             checkpoint = Path(run) / "checkpoint.pt"
@@ -378,7 +380,6 @@ class Adapter(BaseEstimator, ABC):
             runs.write_json(Path(run) / "config.json", config)
 
         last = time.monotonic()
-        schedule = LR_SCHEDULES[self.lr_schedule]
         loop = train(net, method, stream, optimizer, self.steps, start, schedule, repeat, self.precision_)
         for step in loop:
             done = step.number + 1

@@ -20,8 +20,8 @@ ROWS = 20  # of each domain, without which nothing can be told
 PRECISION = 0.05  # wanted half width of the interval of a gain, for the number of rows to label
 # Fixed on one half of the cases of `dann reproduce judgement`, by `fit` in experiments/judgement.py: weights of 1, the
 # log odds of ATC and of the trainings' agreement, and the neighbours' agreement; and the width of the interval.
-SEVERAL, SEVERAL_WIDTH = (-0.56, 0.28, 0.64, 0.54), 0.99
-ALONE, ALONE_WIDTH = (-1.14, 0.29, 2.80), 1.76
+SEVERAL, SEVERAL_WIDTH = (-0.85, 0.17, 0.77, 0.69), 1.16
+ALONE, ALONE_WIDTH = (-1.12, 0.29, 2.66), 1.93
 LEAST_WIDTH = 0.03
 UNTOLD = 0.05  # agreement beyond chance of neighbours in the source's labels, below which they are no sign
 USUAL = 0.9  # what stands for the sign then, with the widest interval
@@ -39,7 +39,7 @@ class Estimate(NamedTuple):
     accuracy: float
     low: float
     high: float
-    parts: dict[str, float]  # "atc", "agreement" of the trainings, "neighbors", "relative" to the source's, "source"
+    parts: dict[str, float]  # "atc", "agreement", "neighbors", "relative" to the source's if "told", "source"
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def estimate(trainings: Sequence[Evidence], *, rounds: int = 200, seed: int = 0)
     scatter = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - np.median(drawn)
     error = width * (1 + LEAST_WIDTH - (min(atc, agreement, relative) if told else 0.0))
     low, high = accuracy - math.hypot(error, scatter[0]), accuracy + math.hypot(error, scatter[1])
-    parts = {"atc": atc, "agreement": agreement, "neighbors": np.mean(near), "relative": relative}
+    parts = {"atc": atc, "agreement": agreement, "neighbors": np.mean(near), "relative": relative, "told": told}
     parts["source"] = np.mean([e.source_right.mean() for e in trainings])
     return Estimate(accuracy, max(low, 0.0), min(high, 1.0), {name: float(v) for name, v in parts.items()})
 

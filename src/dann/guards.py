@@ -29,9 +29,11 @@ FELL = 1.5  # times fewer classes than there were: not the work of the shift, as
 PATIENCE = 0.5  # of the training, after which few classes are a collapse, however they began
 MANY = 4  # classes: of more, a shift by itself leaves more than a few, and there is no need to wait
 EARLY = 60  # steps, in which nothing need be learned
-STUCK = 0.95  # of the label loss of the first look
+RARE = 0.8  # of the source in one class, from which on all rows in it may be all that there is to learn
+STUCK = 0.95  # of the label loss that the classes' shares alone give
 LATE = 0.04  # of the training, in which something should be learned
 LOST = 0.2  # of the source accuracy, below the best so far
+TINY = 1e-3  # of the largest weight: growth that is none
 NOISE = 5.0  # steps of Adam, around 0, that a weight takes that decays without a gradient
 FLAT = 1e-3  # difference of probabilities that a head's inputs make, below which it says the same for all
 CERTAIN = 1e-3  # what a domain head that is always right has left of the gradient
@@ -85,6 +87,8 @@ class Guards:
     step : float
         How far a step takes a weight that has no gradient back and forth around 0: the learning rate with Adam, whose
         steps do not shrink with the gradient, 0 with SGD.
+    schedule : callable or None
+        progress (0 … 1) → factor on the learning rates.
     device : torch.device
     context : callable, optional
         Makes the contexts that compute in the training's precision.
@@ -97,11 +101,12 @@ class Guards:
         domains: Domains,
         steps: int,
         step: float,
+        schedule: Callable[[float], float] | None,
         device: torch.device,
         context: Callable[[], AbstractContextManager[None]] = nullcontext,
     ):
         self.net, self.method, self.steps, self.step, self.context = net, method, steps, step, context
-        self.every = max(1, steps // LOOKS)
+        self.every, self.schedule = max(1, steps // LOOKS), schedule or (lambda progress: 1.0)
         random = np.random.default_rng(0)
         chosen = [random.permutation(len(d.x))[:ROWS] for d in domains.all]
         self.x = tensor_of(np.concatenate([d.x[rows] for d, rows in zip(domains.all, chosen, strict=True)])).to(device)
@@ -114,7 +119,7 @@ class Guards:
         self.weights: dict[str, list[Tensor]] = {}
         self.asleep: dict[str, bool] = {}  # since the start
         self.first: dict[str, float] = {}
-        self.best, self.most, self.label = 0.0, 0.0, 0.0
+        self.best, self.most = 0.0, 0.0
         self.looks, self.flat = 0, 0
         self.source_alone = isinstance(method, SourceOnly)
         self.streak: dict[str, int] = {}
@@ -126,14 +131,13 @@ class Guards:
 
     def look(self, done: int, terms: Mapping[str, Tensor]) -> list[Event]:
         """Look at the network after ``done`` steps, and return new alarms."""
-        seen = self.measure()
+        seen = self.measure(self.schedule(done / self.steps))
         self.looks += 1
         if seen.source_accuracy is not None:
             self.best = max(self.best, seen.source_accuracy)
         if seen.classes is not None:
             self.most = max(self.most, seen.classes)
         label = float(terms["label"]) if "label" in terms else math.inf
-        self.label = self.label or label
         complaints = [*self.complaints(seen, done / self.steps, label), *self.exploded(terms)]
         self.streak = {cause: self.streak.get(cause, 0) + 1 for _, cause, _ in complaints}
         new = []
@@ -152,7 +156,6 @@ class Guards:
         events = [tuple(event) for event in self.events]
         return {
             "best": self.best,
-            "label": self.label,
             "most": self.most,
             "looks": [self.looks, self.flat],
             "first": self.first,
@@ -165,13 +168,13 @@ class Guards:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from an earlier `state`."""
         self.weights = {player: [t.to(self.x.device) for t in tensors] for player, tensors in state["weights"].items()}
-        self.best, self.most, self.label = state["best"], state["most"], state["label"]
+        self.best, self.most = state["best"], state["most"]
         self.looks, self.flat = state["looks"]
         self.first, self.streak, self.asleep = (dict(state[key]) for key in ("first", "streak", "asleep"))
         self.events = [Event(*event) for event in state["events"]]
 
-    def measure(self) -> Look:
-        """Measure the network as it stands."""
+    def measure(self, rate: float = 1.0) -> Look:
+        """Measure the network as it stands; ``rate`` is the factor on the learning rates."""
         net = self.net
         net.eval()
         with torch.no_grad(), self.context():
@@ -192,7 +195,7 @@ class Guards:
             )
             accuracy = float((predicted[: self.n_source] == self.y).mean())
         rank = float(trace**2 / square.clamp_min(1e-30))
-        seen = Look(float(spread), rank, classes, of_source, accuracy, None, None, None, True, self.unmoved())
+        seen = Look(float(spread), rank, classes, of_source, accuracy, None, None, None, True, self.unmoved(rate))
         if heads is None:
             return seen
         flat, right, left = self.of_domains(heads.cpu().numpy())
@@ -215,7 +218,7 @@ class Guards:
         sides = [self.domain == k for k in np.unique(self.domain)]
         return float(p.std(0).max()), float(np.mean([right[s].mean() for s in sides])), float(left.mean())
 
-    def unmoved(self) -> tuple[str, ...]:
+    def unmoved(self, rate: float) -> tuple[str, ...]:
         """Return the parts of the method none of whose weights has grown since the last look: no gradient gets there.
 
         Weight decay makes all weights smaller, until they are as small as a step of the optimiser.
@@ -226,7 +229,8 @@ class Guards:
             small = NOISE * self.step * self.method.learning_rates().get(player, 1.0)
             if before is not None:
                 pairs = [(a.detach().abs(), b.abs()) for a, b in zip(now, before, strict=True)]
-                grown = any(bool((a > b.clamp(min=small)).any()) for a, b in pairs)
+                least = TINY * rate * max(float(b.max()) for _, b in pairs)  # momentum that lingers
+                grown = any(bool((a > (b + least).clamp(min=small)).any()) for a, b in pairs)
                 large = any(bool((b > small).any()) for _, b in pairs)
                 if not grown and (large or self.asleep.get(player, True)):
                     still.append(player)
@@ -258,8 +262,8 @@ class Guards:
                 )
                 found.append(("collapse", "classes", text))
             one = max(seen.classes, seen.source_classes or 0.0) < max(ONE_CLASS, FEW * own)
-            unlearned = self.best < chance + LEARNED * (1 - chance) and label > STUCK * (self.label or label)
-            if one and unlearned and progress > LATE:
+            unlearned = self.best < chance + LEARNED * (1 - chance) and label > STUCK * np.log(own)
+            if one and unlearned and progress > LATE and chance < RARE:
                 text = (
                     f"nothing is learned: all rows get {seen.classes:.1f} classes in effect, accuracy on the source is "
                     f"{seen.source_accuracy:.2f}: lower lr or the weight of the method"
