@@ -99,6 +99,14 @@ def test_a_method_whose_classes_follow_the_target_is_taken():
     assert any(reason.startswith("dann: neighbouring target rows agree") for reason in made.reasons)
 
 
+def test_a_choice_that_the_estimates_do_not_explain_says_what_does():
+    poor, better_shape = trainings(0.9, coherent=False, sure=9.0), trainings(0.9, sure=2.0)
+    made = assess({"source-only": poor, "dann": better_shape})
+    assert made.choice == "dann"
+    lower = made.estimates["dann"].accuracy <= made.estimates["source-only"].accuracy
+    assert ("its classes follow the target's own structure better" in made.sentence) == lower
+
+
 def test_source_only_is_kept_where_nothing_is_better():
     made = assess({"source-only": trainings(0.95), "dann": trainings(0.95, seed=1)})
     assert (made.decision, made.choice) == ("keep", "source-only")

@@ -353,7 +353,10 @@ def said(decision: str, choice: str, baseline: str, estimates: Mapping[str, Esti
     about = lambda e: f"{e.accuracy:.2f} [{e.low:.2f}, {e.high:.2f}]"  # noqa: E731
     own = about(estimates[baseline])
     if decision == "adapt":
-        return f"adapt with {choice}: estimated target accuracy {about(estimates[choice])} against {own} {baseline}"
+        both = f"estimated target accuracy {about(estimates[choice])} against {own} {baseline}"
+        if estimates[choice].accuracy > estimates[baseline].accuracy:
+            return f"adapt with {choice}: {both}"
+        return f"adapt with {choice}: its classes follow the target's own structure better; {both}"
     if decision == "alone":
         return f"{choice}: estimated target accuracy {own}"
     if decision == "keep":
