@@ -847,6 +847,19 @@ def test_a_baseline_that_diverges_is_a_failure_with_code_1(many, compare):
     assert "Traceback" not in error
 
 
+def test_the_same_comparison_goes_on_and_another_one_starts_anew(many, compare):
+    def written():
+        (path,) = Path("runs/compare/trainings").glob("*/dann-0/history.json")
+        return path.parent.parent, path.stat().st_mtime_ns
+
+    assert compare()[0] == 0
+    first = written()
+    assert compare("--seeds", "1")[0] == 0  # its trainings are there
+    assert written() == first
+    assert compare("--set", "lr=0.01")[0] == 0
+    assert written()[0] != first[0]
+
+
 def test_a_narrow_terminal_shows_every_number(many, compare, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     out = compare()[1]

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -141,7 +142,7 @@ def compare(
     from .experiments.comparing import columns_that_shift, side_by_side
     from .methods import method_of
     from .readers import read_table
-    from .runs import write_json
+    from .runs import fingerprint, write_json
     from .selection import METHODS
     from .selection import compare as train
 
@@ -160,6 +161,8 @@ def compare(
     source_rows, target_rows = read_table(source, label, needs_label=True), read_table(target, label)
     folder = out or Path("runs") / "compare"
     data = source_rows, source_rows.y, target_rows
+    asked = [chosen[name].config() for name in chosen], checkpoints, label, names
+    trainings = folder / "trainings" / fingerprint(map(_bytes, (source, target)), asked)  # others start anew
     with _progress() as on_progress:
         found = train(
             *data,
@@ -168,11 +171,14 @@ def compare(
             adapter=adapter,
             seeds=seeds,
             checkpoints=checkpoints,
-            run=folder / "trainings",
+            run=trainings,
             on_step=lambda name, seed, step: (
                 on_progress(f"{name} · seed {seed}", step.number + 1, adapter.steps) if step.number % 20 == 19 else None
             ),
         )
+    for other in trainings.parent.iterdir():
+        if other != trainings and len(other.name) == len(trainings.name) and other.is_dir():  # of another command
+            shutil.rmtree(other)
     model = found.save(folder)
     write_predictions(folder / "target_predictions.csv", found.model, target_rows)
     if json is not None:
@@ -381,6 +387,13 @@ def _check(device: str, json: Path | None = None) -> None:
             raise IsADirectoryError(f"{json} is a folder; --json takes a file")
         json.parent.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=json.parent).close()
+
+
+def _bytes(path: Path) -> Any:
+    """Return the content of a file as an array."""
+    import numpy as np
+
+    return np.frombuffer(path.read_bytes(), np.uint8)
 
 
 def _known(rows: "Table") -> Any:
