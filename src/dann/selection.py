@@ -232,7 +232,7 @@ def compare(
     ValueError
         Data or settings that cannot be trained on, a method that needs target labels, counts below 1.
     TrainingFailed
-        No training of the baseline came to an end.
+        A training of the baseline failed.
     """
     for what, value in (("seeds", seeds), ("checkpoints", checkpoints)):
         if value < 1:
