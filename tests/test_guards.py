@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dann import DANN, MLP, DomainAdapter, SourceOnly, TrainingCollapsed, TrainingWarning
+from dann import DANN, MLP, DomainAdapter, ModelFileError, SourceOnly, TrainingCollapsed, TrainingWarning
 from dann.datasets import moons
 from dann.domains import Domains
 from dann.guards import Guards
@@ -194,3 +194,13 @@ def test_an_interrupted_training_raises_the_same_alarms(stop_at, trouble, task, 
 def test_an_unknown_reaction_is_refused(task):
     with pytest.raises(ValueError, match="unknown on_collapse 'ignore'; choose one of: warn, stop, source-only"):
         adapter(on_collapse="ignore").fit(task.source.x, task.source.y, task.target.x)
+
+
+def test_a_checkpoint_of_another_version_is_refused_with_what_to_do(task, tmp_path):
+    data = task.source.x, task.source.y, task.target.x
+    adapter(steps=4).fit(*data, run=tmp_path)
+    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    del state["guards"]["best"]
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelFileError, match=r"was written by another version of dann .*delete it to start anew"):
+        adapter(steps=4).fit(*data, run=tmp_path)

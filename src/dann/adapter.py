@@ -374,7 +374,12 @@ class Adapter(BaseEstimator, ABC):
                 if average is not None:
                     average.restore(state["average"])
                 restore_random_state(device, state["rng"])
-                guards.restore(state["guards"])
+                try:
+                    guards.restore(state["guards"])
+                except (KeyError, TypeError, ValueError) as error:
+                    raise runs.ModelFileError(
+                        f"{checkpoint} was written by another version of dann ({error!r}); delete it to start anew"
+                    ) from error
                 self._alarm(guards.events)
                 start, self.history_ = state["step"], state["history"]
             runs.write_json(Path(run) / "config.json", config)
