@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dann.assessment import assess, better, estimate, labels_needed, passes, suggest_labels, updated
-from dann.estimates import atc
+from dann.assessment import assess, better, estimate, labels_needed, suggest_labels, updated
 from dann.evidence import Evidence, nearest
 
 LEVEL = 0.9
@@ -48,11 +47,6 @@ def truth(m=300):
     rows = np.random.default_rng(99)
     rows.integers(2, size=300)
     return rows.integers(2, size=m)
-
-
-def test_the_share_of_certain_rows_is_atc():
-    made = trainings(0.7, seeds=1)[0]
-    assert passes(made).mean() == pytest.approx(atc(made))
 
 
 def test_agreeing_certain_trainings_are_held_for_better_than_disagreeing_ones():

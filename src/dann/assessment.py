@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import expit, logit
 from scipy.stats import beta, norm
 
-from .estimates import calibrated, negative_entropy
+from .estimates import passes
 from .evidence import Evidence
 from .shift import Diagnosis, diagnose
 from .validators.neighbors import kappa, neighbors
@@ -80,15 +80,6 @@ class Assessment:
 def log_odds(p: Any) -> Any:
     """Return the log odds of shares, kept in .02 … .98."""
     return logit(np.clip(p, 0.02, 0.98))
-
-
-def passes(evidence: Evidence) -> np.ndarray:
-    """Return which target rows are as certain as the source rows that are right, bool (m,); their share is ATC."""
-    scaled = calibrated(evidence)
-    scores = np.sort(negative_entropy(scaled.source_logits))
-    errors = int((~evidence.source_right).sum())
-    threshold = scores[errors] if errors < len(scores) else np.inf
-    return negative_entropy(scaled.target_logits) >= threshold
 
 
 def estimate(trainings: Sequence[Evidence], *, rounds: int = 200, seed: int = 0) -> Estimate:

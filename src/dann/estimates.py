@@ -51,6 +51,15 @@ def negative_entropy(logits: np.ndarray) -> np.ndarray:
     return -entr(softmax(logits.astype(np.float64), axis=1)).sum(1)
 
 
+def passes(evidence: Evidence) -> np.ndarray:
+    """Return which target rows are as certain as the source rows that are right, bool (m,); their share is ATC."""
+    scaled = calibrated(evidence)
+    scores = np.sort(negative_entropy(scaled.source_logits))
+    errors = int((~evidence.source_right).sum())
+    threshold = scores[errors] if errors < len(scores) else np.inf
+    return negative_entropy(scaled.target_logits) >= threshold
+
+
 def atc(evidence: Evidence) -> float:
     """Average thresholded confidence: the share of target rows as certain as the source rows that are right.
 
@@ -62,11 +71,7 @@ def atc(evidence: Evidence) -> float:
     Garg et al., Leveraging Unlabeled Data to Predict Out-of-Distribution Performance, ICLR 2022, equations 2-3
     (https://arxiv.org/abs/2201.04234).
     """
-    scaled = calibrated(evidence)
-    scores = np.sort(negative_entropy(scaled.source_logits))
-    errors = int((~evidence.source_right).sum())
-    threshold = scores[errors] if errors < len(scores) else np.inf
-    return float((negative_entropy(scaled.target_logits) >= threshold).mean())
+    return float(passes(evidence).mean())
 
 
 def doc(evidence: Evidence) -> float:

@@ -32,7 +32,7 @@ from ..selection import METHODS, compare
 from ..validators import VALIDATORS
 from . import family
 from .demo import digits_adapter
-from .planted import KINDS, TROUBLES, Planted
+from .planted import DEAD, TROUBLES, Planted
 from .study import Experiment, Row, Study
 
 
@@ -279,8 +279,8 @@ def plant(study: Study, seed: int) -> None:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", TrainingWarning)
                     adapter.fit(task.source.x, task.source.y, task.target.x)
-                kinds = {"collapse", "source-lost"} if KINDS[trouble] != "dead-adversary" else {"dead-adversary"}
-                steps = [e.step / adapter.steps for e in adapter.events_ if e.kind in {KINDS[trouble], *kinds}]
+                named = [e for e in adapter.events_ if (e.kind == "dead-adversary") == (trouble in DEAD)]
+                steps = [e.step / adapter.steps for e in named]
                 study.add(**key, named_at=min(steps, default=None))
 
 

@@ -12,14 +12,7 @@ from ..methods.base import Terms
 from ..network import Network, View
 
 TROUBLES = ("one class", "certainty", "no gradient", "constant output", "forgetting", "explosion")
-KINDS = {
-    "one class": "collapse",
-    "certainty": "collapse",
-    "no gradient": "dead-adversary",
-    "constant output": "dead-adversary",
-    "forgetting": "source-lost",
-    "explosion": "divergence",
-}
+DEAD = ("no gradient", "constant output")  # of these, which leave the adversary dead and do no other harm
 
 
 @dataclass
