@@ -550,7 +550,7 @@ def test_evidence_holds_what_the_model_says(kind, arrays, images):
     model, other = (
         DomainAdapter(steps=3, batch_size=8, random_state=seed).fit(data.x, data.y, data.xt) for seed in (0, 1)
     )
-    made = model.evidence(data.x, data.y, data.xt, mixed=True, neighbors=True, others=[other])
+    made = model.evidence(data.x, data.y, data.xt, mixed=True, structure=True, others=[other])
     assert np.array_equal(made.source_features, model.transform(data.x))
     assert np.array_equal(made.target_features, model.transform(data.xt))
     np.testing.assert_allclose(made.target_probabilities, model.predict_proba(data.xt), atol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from dann import runs
-from dann.evidence import Evidence, mixtures, nearest
+from dann.evidence import Evidence, clusters, mixtures, nearest
 
 ROWS = {
     "source_features": np.zeros((5, 2)),
@@ -32,7 +32,11 @@ def test_there_is_no_place_for_target_labels():
         ({"other_target_logits": np.ones((2, 3, 3))}, "other_target_logits has shape"),
         ({"target_neighbors": np.zeros((3, 2), int)}, r"target_neighbors has shape \(3, 2\); expected \(4, 2\)"),
         ({"target_neighbors": np.full((4, 2), 4)}, "target_neighbors are no row numbers from 0 to 3"),
-        ({"source_neighbors": np.zeros((5, 2))}, "source_neighbors are no row numbers from 0 to 4"),
+        ({"target_neighbors": np.zeros((4, 2))}, "target_neighbors are no row numbers from 0 to 3"),
+        ({"source_clusters": np.zeros(4, int)}, r"source_clusters has shape \(4,\); expected \(5,\)"),
+        ({"crowd_clusters": np.zeros(9, int)}, "give both, or none"),
+        ({"crowd_clusters": np.zeros(9, int), "crowd_classes": np.zeros(8, int)}, r"crowd_classes has shape \(8,\)"),
+        ({"crowd_clusters": np.zeros(2, int), "crowd_classes": np.array([0, 3])}, "crowd_classes are no class codes"),
         ({"source_y": np.array([0, 1, 2, 0, 3])}, "source_y has labels from 0 to 3: not 0 … 2"),
         ({"source_y": np.array([0, -1, 2, 0, 1])}, "source_y has labels from -1"),
         ({"target_logits": np.full((4, 3), np.nan)}, "target_logits holds NaN or infinite values: the model has div"),
@@ -95,3 +99,26 @@ def test_columns_of_tables_count_alike_and_constant_ones_nothing():
 def test_one_row_has_no_neighbours():
     with pytest.raises(ValueError, match="neighbours need two rows; there are 1"):
         nearest(np.zeros((1, 2)))
+
+
+def rings(n, seed=0):
+    random = np.random.default_rng(seed)
+    which, angle = random.integers(2, size=n), random.uniform(0, 2 * np.pi, n)
+    radius = 1.0 + 2 * which + random.normal(size=n) * 0.05
+    return np.c_[radius * np.cos(angle), radius * np.sin(angle)], which
+
+
+def test_clusters_follow_chains_of_near_rows():
+    x, which = rings(600)
+    found = clusters(x, 2)
+    assert np.array_equal(found == found[0], which == which[0])
+    assert np.array_equal(clusters(x, 2), found)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_too_few_rows_for_clusters_are_clusters_each(n):
+    assert clusters(np.arange(n)[:, None] * 1.0, 3).tolist() == list(range(n))
+
+
+def test_clusters_of_equal_rows_are_found_without_an_error():
+    assert clusters(np.ones((50, 2)), 3).shape == (50,)

@@ -96,7 +96,7 @@ def test_compare_assess_and_tune_do_what_the_page_says(tmp_path, monkeypatch, ca
             assert main([*words, *few[words[0]]]) == 0, capsys.readouterr().err
     out = capsys.readouterr().out
     assert out.count("Verdict: ") == 2
-    assert "Best by neighbors: lr=" in out
+    assert "Best by input-ami: lr=" in out
 
 
 def test_adapt_and_predict_do_what_the_page_says(tmp_path, monkeypatch, capsys):

@@ -8,7 +8,6 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -33,7 +32,7 @@ from .domains import (
     target_labels,
 )
 from .engine import RECORDING_PAYS, Step, WeightAverage, train
-from .evidence import Evidence, mixtures, nearest
+from .evidence import CROWD, Evidence, Structure, mixtures, structure_of
 from .functional import annealing
 from .guards import Event, Guards
 from .machine import PRECISIONS, autocast, precision_for, rows_at_once, threads_for, tuned
@@ -812,9 +811,22 @@ class DomainAdapter(ClassifierMixin, Adapter):
         features, logits = np.split(both, [self.network_.dim], axis=1)
         return features, logits
 
-    def nearest(self, X: Any) -> np.ndarray:
-        """Return for every row the rows that lie nearest in the space of the inputs; see `evidence.nearest`."""
-        return nearest(as_inputs(arrange(X, self.columns_, "the data"), "the data"))
+    def structure(self, X: Any, X_target: Any, crowd: Any = None) -> Structure:
+        """Look at what the inputs alone say, once for several models; see `evidence.structure_of`.
+
+        Parameters
+        ----------
+        X, X_target
+            The rows that `evidence` is to look at; ``X`` may be None.
+        crowd : optional
+            Target rows whose clusters are looked for, those of the training among them; default ``X_target``. Two
+            thousand are looked at.
+        """
+        crowd = X_target if crowd is None else crowd
+        inputs = lambda rows, what: as_inputs(arrange(rows, self.columns_, what), what)  # noqa: E731
+        x, x_crowd = None if X is None else inputs(X, "the source"), inputs(crowd, "the crowd")
+        some = np.sort(np.random.default_rng(0).permutation(len(x_crowd))[:CROWD])
+        return structure_of(x, inputs(X_target, "the target"), x_crowd[some], taken(crowd, some), len(self.classes_))
 
     def evidence(
         self,
@@ -823,7 +835,7 @@ class DomainAdapter(ClassifierMixin, Adapter):
         X_target: Any,
         *,
         mixed: bool = False,
-        neighbors: bool = False,
+        structure: bool | Structure = False,
         others: Sequence["DomainAdapter"] = (),
     ) -> Evidence:
         """Look at held-out rows: what a judgement of this model without target labels is made of.
@@ -836,9 +848,10 @@ class DomainAdapter(ClassifierMixin, Adapter):
             Target rows, best such that training did not see.
         mixed : bool
             Also predict mixtures of target rows, which the validator "mixval" asks for.
-        neighbors : bool
-            Also find the rows that lie nearest in the space of the inputs, which the validator "neighbors" and
-            `assess` ask for. Time grows with the square of the rows: a thousand are enough.
+        structure : bool or Structure
+            Also look for rows that lie near each other in the space of the inputs, and for clusters, which the
+            validators "neighbors" and "input-ami" and `assess` ask for; or what `structure` has found of these rows.
+            Time grows with the square of the rows: a thousand are enough.
         others : sequence of DomainAdapter
             Other trainings with the same settings, for "agreement".
 
@@ -858,7 +871,8 @@ class DomainAdapter(ClassifierMixin, Adapter):
             x = as_inputs(arrange(X_target, self.columns_, "the target"), "the target")
             half = MIXED * x.astype(np.float32) + (1 - MIXED) * x[mixtures(len(x))]
             of_mixed = logits_of(self, half.round().astype(x.dtype) if x.dtype == np.uint8 else half)
-        near = [self.nearest(rows) for rows in (X, X_target)] if neighbors else [None, None]
+        if structure is True:
+            structure = self.structure(X, X_target)
         return Evidence(
             source_features,
             source_logits,
@@ -867,8 +881,14 @@ class DomainAdapter(ClassifierMixin, Adapter):
             logits,
             of_mixed,
             np.stack([logits_of(other, X_target) for other in others]) if others else None,
-            *near,
+            **(self.structured(structure) if structure else {}),
         )
+
+    def structured(self, structure: Structure) -> dict[str, np.ndarray]:
+        """Return the fields of `Evidence` that a structure of the inputs gives."""
+        classes = {"crowd_classes": self.predict_proba(structure.crowd).argmax(1)}
+        given = ("target_neighbors", "source_clusters", "crowd_clusters")
+        return classes | {name: value for name in given if (value := getattr(structure, name)) is not None}
 
     def assess(
         self,
@@ -922,13 +942,11 @@ class DomainAdapter(ClassifierMixin, Adapter):
         if baseline is not None:
             below = [baseline] if isinstance(baseline, DomainAdapter) else list(baseline)
             models = {"source-only": below, "this model": mine}
-        near: dict[str, Any] = {}
-        evidence: dict[str, list[Evidence]] = {}
-        for name, group in models.items():
-            for model in group:
-                made = model.evidence(x, labels, x_target, neighbors=not near)
-                near = near or {"source_neighbors": made.source_neighbors, "target_neighbors": made.target_neighbors}
-                evidence.setdefault(name, []).append(replace(made, **near))
+        seen = self.structure(x, x_target, X_target)
+        evidence = {
+            name: [model.evidence(x, labels, x_target, structure=seen) for model in group]
+            for name, group in models.items()
+        }
         codes = codes[rows[1]]
         known = np.flatnonzero(codes >= 0), codes[codes >= 0]
         harm = [event.message for model in mine for event in model.events_ if event.kind != "dead-adversary"]

@@ -13,21 +13,21 @@ from scipy.stats import beta, norm
 from .estimates import passes
 from .evidence import Evidence
 from .shift import Diagnosis, diagnose
-from .validators.neighbors import kappa, neighbors
+from .validators.input_ami import ami, input_ami
 
 LEVEL = 0.9  # of all intervals
 ROWS = 20  # of each domain, without which nothing can be told
 PRECISION = 0.05  # wanted half width of the interval of a gain, for the number of rows to label
 # Fixed on one half of the cases of `dann reproduce judgement`, by `fit` in experiments/judgement.py: weights of 1, the
-# log odds of ATC and of the trainings' agreement, and the neighbours' agreement; and the width of the interval.
+# log odds of ATC, of the trainings' agreement and of how far classes follow clusters; and the width of the interval.
 SEVERAL, SEVERAL_WIDTH = (-0.85, 0.17, 0.77, 0.69), 1.16
 ALONE, ALONE_WIDTH = (-1.12, 0.29, 2.66), 1.93
 LEAST_WIDTH = 0.03
-UNTOLD = 0.05  # agreement beyond chance of neighbours in the source's labels, below which they are no sign
-USUAL = 0.9  # what stands for the sign then, with the widest interval
-FALL = 0.05  # of source accuracy, of the trainings' agreement or of ATC below source-only's, that rules a method out
-GAIN = 0.01  # of the neighbours' agreement above source-only's, from which on a method is taken
-INFORMATIVE = 0.25  # agreement of neighbours below which they tell nothing
+UNTOLD = 0.05  # mutual information of the source's labels with its clusters, below which clusters are no sign
+USUAL = 0.7  # what stands for the sign then, with the widest interval
+FALL = 0.05  # of source accuracy below source-only's, that rules a method out
+GAIN = 0.01  # of the mutual information with the target's clusters above source-only's, from which on a method is taken
+INFORMATIVE = 0.1  # mutual information below which clusters tell nothing
 LABELS = 10  # labelled rows, from which on they have a say in the choice
 SURE = 0.9
 OPEN = 0.5  # width of an interval that says nothing
@@ -39,7 +39,7 @@ class Estimate(NamedTuple):
     accuracy: float
     low: float
     high: float
-    parts: dict[str, float]  # "atc", "agreement", "neighbors", "relative" to the source's if "told", "source"
+    parts: dict[str, float]  # "atc", "agreement", "input-ami", "relative" to the source's if "told", "source"
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,9 @@ def log_odds(p: Any) -> Any:
 def estimate(trainings: Sequence[Evidence], *, rounds: int = 200, seed: int = 0) -> Estimate:
     """Estimate the accuracy on the target of trainings that differ in their seed alone.
 
-    A logistic function of three signs: average thresholded confidence, the agreement of the trainings with each other,
-    and the agreement of neighbours relative to that of the source's labels. Its weights were fixed on half of the cases
+    A logistic function of the log odds of three signs: average thresholded confidence, the agreement of the trainings
+    with each other, and how far classes follow clusters of the inputs: the root of the mutual information with them,
+    relative to that of the source's labels with the source's clusters. Its weights were fixed on half of the cases
     of ``dann reproduce judgement``; docs/judgement.md has its error and the coverage of the interval on the other half.
     The interval is that error, wide where a sign is weak, and the scatter over rows and trainings. What no sign can see
     is not in it: a shift that moves one class onto another's place leaves the model sure of itself.
@@ -94,7 +95,7 @@ def estimate(trainings: Sequence[Evidence], *, rounds: int = 200, seed: int = 0)
     Parameters
     ----------
     trainings : sequence of Evidence
-        Of the same rows, with neighbours; one is enough, and makes a wider interval.
+        Of the same rows, with their structure; one is enough, and makes a wider interval.
     rounds : int
         Draws of rows and trainings.
     seed : int
@@ -106,7 +107,7 @@ def estimate(trainings: Sequence[Evidence], *, rounds: int = 200, seed: int = 0)
     Raises
     ------
     ValueError
-        Fewer than 20 rows of a domain, or no neighbours in the evidence.
+        Fewer than 20 rows of a domain, or no clusters in the evidence.
 
     References
     ----------
@@ -116,20 +117,20 @@ def estimate(trainings: Sequence[Evidence], *, rounds: int = 200, seed: int = 0)
     n, m = len(first.source_y), len(first.target_logits)
     if min(n, m) < ROWS:
         raise ValueError(f"an interval needs {ROWS} held-out rows of each domain; there are {n} and {m}")
-    if first.target_neighbors is None or first.source_neighbors is None:
-        raise ValueError("an estimate needs to know which rows lie near: collect evidence with neighbors=True")
+    if first.crowd_clusters is None or first.source_clusters is None:
+        raise ValueError("an estimate needs clusters of the inputs: collect evidence with structure=True")
     predicted = np.stack([e.target_predicted for e in trainings])
     certain = np.stack([passes(e) for e in trainings])
-    own = kappa(first.source_y, first.source_neighbors)
-    near = [neighbors(e) for e in trainings]
+    own = ami(first.source_y, first.source_clusters)
+    followed = np.mean([input_ami(e) for e in trainings])
     told = own >= UNTOLD
-    relative = float(np.clip(np.mean(near) / own, 0, 1)) if told else USUAL
+    relative = float(np.sqrt(np.clip(followed / own, 0, 1))) if told else USUAL
     pairs = np.array(list(combinations(range(len(trainings)), 2)))
     weights, width = (SEVERAL, SEVERAL_WIDTH) if len(pairs) else (ALONE, ALONE_WIDTH)
     agree = np.stack([predicted[i] == predicted[j] for i, j in pairs]) if len(pairs) else None
 
     def combined(sure: Any, same: Any) -> Any:
-        signs = [1.0, log_odds(sure), *([] if agree is None else [log_odds(same)]), relative]
+        signs = [1.0, log_odds(sure), *([] if agree is None else [log_odds(same)]), log_odds(relative)]
         return expit(sum(w * s for w, s in zip(weights, signs, strict=True)))
 
     atc, agreement = certain.mean(), 1.0 if agree is None else agree.mean()
@@ -141,7 +142,7 @@ def estimate(trainings: Sequence[Evidence], *, rounds: int = 200, seed: int = 0)
     scatter = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - np.median(drawn)
     error = width * (1 + LEAST_WIDTH - (min(atc, agreement, relative) if told else 0.0))
     low, high = accuracy - math.hypot(error, scatter[0]), accuracy + math.hypot(error, scatter[1])
-    parts = {"atc": atc, "agreement": agreement, "neighbors": np.mean(near), "relative": relative, "told": told}
+    parts = {"atc": atc, "agreement": agreement, "input-ami": followed, "relative": relative, "told": told}
     parts["source"] = np.mean([e.source_right.mean() for e in trainings])
     return Estimate(accuracy, max(low, 0.0), min(high, 1.0), {name: float(v) for name, v in parts.items()})
 
@@ -155,15 +156,15 @@ def assess(
 ) -> Assessment:
     """Say whether to adapt, with which candidate, and how right it will be.
 
-    A candidate is ruled out if guards raised an alarm, or if accuracy on the source, agreement of its trainings or ATC
-    are more than .05 below the baseline's. Of the others the one is taken whose target rows agree most with their
-    neighbours in the space of the inputs (see the validator "neighbors"), if that is .01 more than the baseline's.
-    Certainty does not choose: methods that train for it always have it. docs/judgement.md says how often this is right.
+    A candidate is ruled out if guards raised an alarm, or if its accuracy on the source is more than .05 below the
+    baseline's. Of the others the one is taken whose classes follow the clusters of the target's inputs most (see the
+    validator "input-ami"), if that is .01 more than the baseline's. Certainty does not choose: methods that train for
+    it always have it. docs/judgement.md says how often this is right.
 
     Parameters
     ----------
     candidates : mapping of str to sequence of Evidence
-        Name → trainings that differ in their seed alone, all of the same rows, with neighbours. One of them is the
+        Name → trainings that differ in their seed alone, all of the same rows, with their structure. One of them is the
         baseline; where it is alone, only its estimate can be told.
     baseline : str
     alarms : mapping of str to sequence of str, optional
@@ -204,8 +205,8 @@ def assess(
         name: why for name in candidates if name != baseline and (why := flaws(estimates, name, baseline, alarms))
     }
     reasons += [f"{name} is ruled out: {'; '.join(why)}" for name, why in ruled_out.items()]
-    own = estimates[baseline].parts["neighbors"]
-    gains = {name: e.parts["neighbors"] - own for name, e in estimates.items() if name not in {*ruled_out, baseline}}
+    own = estimates[baseline].parts["input-ami"]
+    gains = {name: e.parts["input-ami"] - own for name, e in estimates.items() if name not in {*ruled_out, baseline}}
     best = max(gains, key=gains.__getitem__, default=None)
     shift = diagnose(reference)
     reasons += shift.sentences()
@@ -217,12 +218,14 @@ def assess(
         decision, choice = "keep", baseline
     else:
         rival = best
-        level = estimates[best].parts["neighbors"]
+        level = estimates[best].parts["input-ami"]
         sides = f"{level:.2f} against {own:.2f} of {baseline}"
-        reasons.append(f"{best}: neighbouring target rows agree beyond chance by {sides}")
+        reasons.append(
+            f"{best}: its classes follow clusters of the target's inputs by {sides} (adjusted mutual information)"
+        )
         if level < INFORMATIVE:
             decision, choice = "cannot tell", baseline
-            reasons.append("neighbours in the space of the inputs say little about classes here")
+            reasons.append("clusters of the inputs say little about classes here")
         else:
             decision, choice = ("adapt", best) if gains[best] > GAIN else ("keep", baseline)
     needed = None if rival is None else labels_needed(candidates[baseline], candidates[rival])
@@ -286,16 +289,8 @@ def flaws(
 ) -> list[str]:
     """Return what rules a candidate out."""
     mine, other = estimates[name].parts, estimates[baseline].parts
-    words = {
-        "source": "accuracy on the source",
-        "agreement": "agreement of its trainings",
-        "atc": "certainty on the target",
-    }
-    found = [
-        f"{word} is {mine[part]:.2f}, with {baseline} {other[part]:.2f}"
-        for part, word in words.items()
-        if mine[part] < other[part] - FALL
-    ]
+    low = mine["source"] < other["source"] - FALL
+    found = [f"accuracy on the source is {mine['source']:.2f}, with {baseline} {other['source']:.2f}"] if low else []
     return [*(alarms or {}).get(name, ()), *found]
 
 

@@ -241,7 +241,7 @@ def tune(
         Parameter(help="KEY=LOW:HIGH, KEY=LOW:HIGH:log or KEY=A,B,C, such as lr=1e-4:1e-2:log."),
     ],
     set: Set = (),
-    validator: Annotated[str, Parameter(help="What to maximise; see `dann list`.")] = "neighbors",
+    validator: Annotated[str, Parameter(help="What to maximise; see `dann list`.")] = "input-ami",
     trials: Annotated[int, Parameter(help="How many to add.")] = 20,
     storage: Annotated[
         str | None, Parameter(help="A file, or a URL that Optuna knows. Default: trials.log in the run folder.")

@@ -1,10 +1,15 @@
 """What a model does on held-out rows, as arrays: all that a judgement without target labels may look at."""
 
+import warnings
 from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import softmax
+
+NEAR, MOST = 5, 20  # rows that a row is joined to: in general, and where clusters would fall into pieces
+CROWD = 2000  # rows of the target whose clusters are looked for, at most
 
 
 class NotFinite(ValueError):
@@ -27,10 +32,14 @@ class Evidence:
         Of every target row mixed with another one; see `mixtures`.
     other_target_logits : ndarray (models, m, classes), optional
         Of the same target rows, by other trainings with the same settings.
-    source_neighbors : ndarray (n, k) int, optional
-        Of every source row, the source rows that lie nearest in the space of the inputs; see `nearest`.
     target_neighbors : ndarray (m, k) int, optional
-        The same among the target's rows.
+        Of every target row, the target rows that lie nearest in the space of the inputs; see `nearest`.
+    source_clusters : ndarray (n,) int, optional
+        Of every source row, the cluster of the source's inputs that it is in; see `clusters`.
+    crowd_clusters : ndarray (c,) int, optional
+        The same of target rows, those of the training among them: more rows, and no labels to have learned by heart.
+    crowd_classes : ndarray (c,) int, optional
+        Most probable classes of the crowd's rows.
 
     Raises
     ------
@@ -45,8 +54,10 @@ class Evidence:
     target_logits: np.ndarray
     mixed_logits: np.ndarray | None = None
     other_target_logits: np.ndarray | None = None
-    source_neighbors: np.ndarray | None = None
     target_neighbors: np.ndarray | None = None
+    source_clusters: np.ndarray | None = None
+    crowd_clusters: np.ndarray | None = None
+    crowd_classes: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n, classes = self.source_logits.shape
@@ -61,11 +72,16 @@ class Evidence:
             expected["mixed_logits"] = (m, classes)
         if self.other_target_logits is not None:
             expected["other_target_logits"] = (len(self.other_target_logits), m, classes)
-        for name, rows in (("source_neighbors", n), ("target_neighbors", m)):
-            if (neighbors := getattr(self, name)) is not None:
-                expected[name] = (rows, neighbors.shape[-1])
-                if neighbors.dtype.kind not in "iu" or neighbors.min() < 0 or neighbors.max() >= rows:
-                    raise ValueError(f"{name} are no row numbers from 0 to {rows - 1}")
+        if (near := self.target_neighbors) is not None:
+            expected["target_neighbors"] = (m, near.shape[-1])
+            whole_numbers("target_neighbors", near, m, "row numbers")
+        if self.source_clusters is not None:
+            expected["source_clusters"] = (n,)
+        if (self.crowd_clusters is None) != (self.crowd_classes is None):
+            raise ValueError("crowd_clusters and crowd_classes are of the same rows: give both, or none")
+        if self.crowd_clusters is not None and self.crowd_classes is not None:
+            expected["crowd_classes"] = self.crowd_clusters.shape
+            whole_numbers("crowd_classes", self.crowd_classes, classes, "class codes")
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}; expected {shape}")
@@ -105,12 +121,27 @@ class Evidence:
         return self.source_logits.argmax(1) == self.source_y
 
 
+class Structure(NamedTuple):
+    """What the inputs alone say of the rows to look at: the same for every model."""
+
+    target_neighbors: np.ndarray  # (m, k)
+    source_clusters: np.ndarray | None  # (n,); None without source rows
+    crowd: Any  # target rows, as models take them
+    crowd_clusters: np.ndarray  # (c,)
+
+
+def whole_numbers(name: str, values: np.ndarray, count: int, what: str) -> None:
+    """Raise ValueError unless the values are integers from 0 to count - 1."""
+    if values.dtype.kind not in "iu" or (values.size and not 0 <= values.min() <= values.max() < count):
+        raise ValueError(f"{name} are no {what} from 0 to {count - 1}")
+
+
 def mixtures(n: int, seed: int = 0) -> np.ndarray:
     """Return, for every one of n rows, the row that it is mixed with: a permutation, int (n,)."""
     return np.random.default_rng(seed).permutation(n)
 
 
-def nearest(x: np.ndarray, k: int = 5) -> np.ndarray:
+def nearest(x: np.ndarray, k: int = NEAR) -> np.ndarray:
     """Return for every row the numbers of the k rows that lie nearest to it, int (n, k): Euclidean, without itself.
 
     Parameters
@@ -132,3 +163,56 @@ def nearest(x: np.ndarray, k: int = 5) -> np.ndarray:
         deviation = x.std(0)
         x = (x - x.mean(0)) / np.where(deviation > 0, deviation, 1.0)
     return NearestNeighbors(n_neighbors=min(k, len(x) - 1)).fit(x).kneighbors(return_distance=False)
+
+
+def clusters(x: np.ndarray, count: int) -> np.ndarray:
+    """Return the cluster of every row, int (n,): spectral clustering of the graph that joins rows that lie near.
+
+    Clusters follow chains of near rows, of whatever shape, where k-means cuts them. Rows are joined to their five
+    nearest, or to more where the graph would fall into more parts than there are clusters.
+
+    Parameters
+    ----------
+    x : ndarray (n, ...)
+        Inputs; see `nearest`.
+    count : int
+        Of clusters; with too few rows for that many, every row is one of its own.
+
+    References
+    ----------
+    von Luxburg, A Tutorial on Spectral Clustering, Statistics and Computing 17, 2007.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+    from sklearn.cluster import SpectralClustering
+
+    n, near = len(x), nearest(x, MOST)
+    if n <= count + 1:
+        return np.arange(n)
+    for k in range(min(NEAR, n - 1), near.shape[1] + 1):
+        rows = np.repeat(np.arange(n, dtype=np.int32), k)  # scikit-learn takes no longer indices
+        joined = coo_array((np.ones(n * k), (rows, near[:, :k].ravel().astype(np.int32))), (n, n)).tocsr()
+        if connected_components(joined, directed=False, return_labels=False) <= count:
+            break
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Graph is not fully connected")  # nor are clusters that lie apart
+        found = SpectralClustering(count, affinity="precomputed", random_state=0).fit(joined + joined.T)
+    return found.labels_.astype(np.int64)
+
+
+def structure_of(
+    x: np.ndarray | None, x_target: np.ndarray, x_crowd: np.ndarray, crowd: Any, classes: int
+) -> Structure:
+    """Return neighbours and clusters of held-out rows of both domains and of a crowd of target rows.
+
+    Parameters
+    ----------
+    x, x_target, x_crowd : ndarray (rows, ...)
+        Inputs as numbers, of the source None where there are none. Some thousand rows are enough: time grows with their
+        square.
+    crowd : array or data frame
+        The rows of ``x_crowd`` as models take them.
+    classes : int
+    """
+    of_source = None if x is None else clusters(x, classes)
+    return Structure(nearest(x_target), of_source, crowd, clusters(x_crowd, classes))

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
@@ -17,7 +17,7 @@ from .assessment import Assessment, assess
 from .assessment import suggest_labels as suggest
 from .domains import Domains, arrange, as_inputs, as_labels, target_labels
 from .engine import Step
-from .evidence import Evidence, NotFinite
+from .evidence import CROWD, Evidence, NotFinite, Structure, structure_of
 from .methods import method_of
 from .validators import VALIDATORS
 
@@ -120,7 +120,7 @@ class Comparison:
         Parameters
         ----------
         which : {"last", "selected", "best"}
-            The end of the trainings, the checkpoint that the validator "neighbors" selects, or the best of them by the
+            The end of the trainings, the checkpoint that the validator "input-ami" selects, or the best of them by the
             labels themselves.
         """
         by_step: dict[int, list[Candidate]] = {}
@@ -134,7 +134,7 @@ class Comparison:
             return max(means.values())
         if which == "selected":
             return means[
-                max(by_step, key=lambda step: (np.nan_to_num(self.mean(name, "neighbors", step), nan=-1), step))
+                max(by_step, key=lambda step: (np.nan_to_num(self.mean(name, "input-ami", step), nan=-1), step))
             ]
         return means[max(means)]
 
@@ -238,7 +238,7 @@ def compare(
         if value < 1:
             raise ValueError(f"{what}={value} must be at least 1")
     estimators = estimators_of(methods, DomainAdapter() if adapter is None else adapter)
-    classes, fitted_on, held_out, target_rows = divided(X, y, X_target)
+    classes, fitted_on, held_out = divided(X, y, X_target)
     oracle = None
     if y_oracle is not None:
         known = target_labels(y_oracle, as_inputs(X_target, "the target").shape[0], classes)
@@ -256,14 +256,22 @@ def compare(
         score(made, oracle)
         candidates += made
     start = time.perf_counter()
-    return Comparison(candidates, verdict(candidates), target_rows, time.perf_counter() - start)
+    return Comparison(candidates, verdict(candidates), held_out.target_rows, time.perf_counter() - start)
 
 
 Rows = tuple[Any, Any, Any]  # of the source, their labels, of the target
 
 
-def divided(X: Any, y: Any, X_target: Any) -> tuple[np.ndarray, Rows, Rows, np.ndarray]:
-    """Return the classes, the rows to train on, those that are held out, and the numbers of the target's of these.
+class HeldOut(NamedTuple):
+    """What all models of a comparison are judged by."""
+
+    rows: Rows
+    structure: Structure
+    target_rows: np.ndarray  # their numbers
+
+
+def divided(X: Any, y: Any, X_target: Any) -> tuple[np.ndarray, Rows, HeldOut]:
+    """Return the classes, the rows to train on, and those that are held out.
 
     Raises
     ------
@@ -279,8 +287,13 @@ def divided(X: Any, y: Any, X_target: Any) -> tuple[np.ndarray, Rows, Rows, np.n
         raise ValueError(f"the target has {len(order)} rows: too few to hold some out")
     test, target_test = test[chosen(len(test), 0)], np.sort(order[:n_test])[chosen(n_test, 0)]
     sides = (train, np.sort(order[n_test:])), (test, target_test)
-    fitted_on, held_out = ((taken(X, rows), labels[rows], taken(X_target, others)) for rows, others in sides)
-    return domains.classes, fitted_on, held_out, target_test
+    fitted_on, rows = ((taken(X, rows), labels[rows], taken(X_target, others)) for rows, others in sides)
+    crowd = np.concatenate([target_test, order[~np.isin(order, target_test)]])[:CROWD]
+    x, x_target = domains.sources[0].x, domains.target.x
+    structure = structure_of(
+        x[test], x_target[target_test], x_target[crowd], taken(X_target, crowd), len(domains.classes)
+    )
+    return domains.classes, fitted_on, HeldOut(rows, structure, target_test)
 
 
 def estimators_of(
@@ -340,7 +353,7 @@ def trained(
     seed: int,
     estimator: DomainAdapter,
     data: tuple[Any, Any, Any],
-    held_out: tuple[Any, Any, Any],
+    held_out: HeldOut,
     checkpoints: int,
     run: str | Path | None,
     on_step: Callable[[str, int, Step], None] | None,
@@ -394,7 +407,7 @@ def trained(
     return [found[step] for step in steps]
 
 
-def evidence_of(model: DomainAdapter, held_out: Rows) -> Evidence:
+def evidence_of(model: DomainAdapter, held_out: HeldOut) -> Evidence:
     """Return the evidence of a model for all validators.
 
     Raises
@@ -403,7 +416,7 @@ def evidence_of(model: DomainAdapter, held_out: Rows) -> Evidence:
         Its outputs are not finite.
     """
     try:
-        return model.evidence(*held_out, mixed=True, neighbors=True)
+        return model.evidence(*held_out.rows, mixed=True, structure=held_out.structure)
     except NotFinite as error:
         raise TrainingDiverged(str(error)) from error
 
@@ -499,12 +512,12 @@ def reassess(
     codes = target_labels(y_target, m, first.classes_)
     rows = chosen(m, seed, np.flatnonzero(codes >= 0))
     x, codes = taken(X_target, rows), codes[rows]
-    near = first.nearest(x)
+    structure = first.structure(None, x, X_target)
     evidence: dict[str, list[Evidence]] = {}
     alarms: dict[str, list[str]] = {}
     for (name, seen), model, old in zip(judges, models, before, strict=True):
         features, logits = model.outputs(x)
-        made = replace(old, target_features=features, target_logits=logits, target_neighbors=near)
+        made = replace(old, target_features=features, target_logits=logits, **model.structured(structure))
         evidence.setdefault(name, []).append(made)
         alarms.setdefault(name, []).extend(map(str, seen))
     known = np.flatnonzero(codes >= 0), codes[codes >= 0]

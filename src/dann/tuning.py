@@ -27,7 +27,7 @@ def tune(
     y: Any,
     X_target: Any,
     *,
-    validator: str = "neighbors",
+    validator: str = "input-ami",
     trials: int = 20,
     checkpoints: int = 4,
     storage: str | Path | None = None,
@@ -93,7 +93,7 @@ def tune(
     for what, value in (("trials", trials), ("checkpoints", checkpoints)):
         if value < 1:
             raise ValueError(f"{what}={value} must be at least 1")
-    _, data, held_out, _ = divided(X, y, X_target)
+    _, data, held_out = divided(X, y, X_target)
     base = clone(adapter).set_params(on_collapse="warn")
     rehearse(base, data)
 

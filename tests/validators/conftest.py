@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dann.evidence import Evidence, mixtures, nearest
+from dann.evidence import Evidence, clusters, mixtures, nearest
 
 
 def evidence(kind="random", n=40, m=30, classes=3, dim=4, seed=0):
@@ -23,8 +23,21 @@ def evidence(kind="random", n=40, m=30, classes=3, dim=4, seed=0):
         features, of_target = np.ones((n, dim)), np.ones((m, dim))
     others = np.stack([of_target_logits, rng.normal(size=(m, classes))])
     mixed = 0.55 * of_target_logits + 0.45 * of_target_logits[mixtures(m)]
-    near = [nearest(rng.normal(size=(len(c), 2)) + 5 * c[:, None]) if len(c) > 1 else None for c in (y, target)]
-    return Evidence(features, logits, y, of_target, of_target_logits, mixed, others, *near)
+    inputs = [rng.normal(size=(len(c), 2)) + 5 * c[:, None] if len(c) > 1 else None for c in (y, target)]
+    groups = [None if x is None else clusters(x, classes) for x in inputs]
+    return Evidence(
+        features,
+        logits,
+        y,
+        of_target,
+        of_target_logits,
+        mixed,
+        others,
+        None if inputs[1] is None else nearest(inputs[1]),
+        groups[0],
+        groups[1],
+        None if groups[1] is None else of_target_logits.argmax(1),
+    )
 
 
 @pytest.fixture

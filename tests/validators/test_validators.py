@@ -1,5 +1,6 @@
 import math
-from itertools import pairwise
+from dataclasses import replace
+from itertools import pairwise, permutations
 
 import numpy as np
 import pytest
@@ -52,6 +53,7 @@ def test_a_right_model_beats_one_that_guesses(name, make_evidence):
         "v-measure",
         "silhouette",
         "neighbors",
+        "input-ami",
     ],
 )
 def test_collapse_costs(name, make_evidence):
@@ -246,11 +248,39 @@ def test_neighbors_finds_the_classes_that_follow_the_inputs(make_evidence):
     assert scores[2] == 0
 
 
+def entropy_of(*labels):
+    shares = np.unique(np.stack(labels), axis=1, return_counts=True)[1] / len(labels[0])
+    return -sum(p * math.log(p) for p in shares)
+
+
+def test_input_ami_is_mutual_information_less_what_all_permutations_have(make_evidence):
+    clusters, predicted = np.array([0, 0, 1, 1, 2, 2, 2]), np.array([0, 0, 1, 1, 1, 2, 0])
+    made = replace(make_evidence(m=7), crowd_clusters=clusters, crowd_classes=predicted)
+    information = lambda a, b: entropy_of(a) + entropy_of(b) - entropy_of(a, b)  # noqa: E731
+    expected = np.mean([information(np.array(p), clusters) for p in permutations(predicted)])
+    most = (entropy_of(predicted) + entropy_of(clusters)) / 2
+    value = (information(predicted, clusters) - expected) / (most - expected)
+    assert VALIDATORS["input-ami"](made) == pytest.approx(value)
+
+
+def test_input_ami_finds_the_classes_that_follow_the_inputs(make_evidence):
+    scores = [VALIDATORS["input-ami"](make_evidence(kind, m=200)) for kind in ("right", "random", "collapsed")]
+    assert scores[0] > 0.9
+    assert abs(scores[1]) < 0.1
+    assert scores[2] == 0
+
+
 # evidence that is missing or too little
 
 
 @pytest.mark.parametrize(
-    ("name", "message"), [("mixval", "mixed=True"), ("agreement", r"others=\[...\]"), ("neighbors", "neighbors=True")]
+    ("name", "message"),
+    [
+        ("mixval", "mixed=True"),
+        ("agreement", r"others=\[...\]"),
+        ("neighbors", "structure=True"),
+        ("input-ami", "structure=True"),
+    ],
 )
 def test_evidence_that_was_not_collected_is_asked_for(name, message, make_evidence):
     made = make_evidence()

@@ -371,7 +371,7 @@ def fit(report: dict[str, Any], alone: bool = False) -> tuple[list[float], float
             p = e["parts"]
             agreement = [] if alone else [p["agreement"]]
             names.append((row["dataset"], row["seed"]))
-            signs.append([1.0, *map(log_odds, (p["atc"], *agreement)), p["relative"]])
+            signs.append([1.0, *map(log_odds, (p["atc"], *agreement, p["relative"]))])
             left.append(1 + LEAST_WIDTH - (min(p["atc"], *agreement, p["relative"]) if p["told"] else 0.0))
             truth.append(accuracy(cases[names[-1]][name]))
     x, y, case = np.array(signs), np.array(truth), np.array([f"{name} {seed}" for name, seed in names])

@@ -11,6 +11,7 @@ from .diversity import diversity
 from .entropy import entropy
 from .importance import dev, devn, iwcv
 from .information_maximization import information_maximization
+from .input_ami import input_ami
 from .mixval import mixval
 from .mmd import mmd
 from .neighbors import neighbors
@@ -44,6 +45,7 @@ VALIDATORS: dict[str, Validator] = {
     "a-distance": a_distance,
     "agreement": agreement,
     "neighbors": neighbors,
+    "input-ami": input_ami,
 }
 
 __all__ = ["VALIDATORS", "Validator"]

@@ -14,7 +14,7 @@ def neighbors(evidence: Evidence) -> float:
     of classes, as of word counts or digits on photographs, and where classes are swapped whole.
     """
     if evidence.target_neighbors is None:
-        raise ValueError("neighbors needs to know which target rows lie near: collect evidence with neighbors=True")
+        raise ValueError("neighbors needs to know which target rows lie near: collect evidence with structure=True")
     return kappa(evidence.target_predicted, evidence.target_neighbors)
 
 
