@@ -11,8 +11,9 @@ import torch
 from dann import MLP, DomainAdapter, ModelFileError, SourceOnly, TrainingCollapsed, TrainingWarning
 from dann.datasets import moons
 from dann.domains import Domains
+from dann.experiments import family
 from dann.experiments.planted import Planted
-from dann.guards import Guards
+from dann.guards import Guards, harmful
 
 STEPS = 1200
 ONSET = 0.4
@@ -77,6 +78,31 @@ def test_a_healthy_training_raises_no_alarm(settings, task):
         fitted = adapter(**settings).fit(task.source.x, task.source.y, task.target.x)
     assert fitted.events_ == []
     assert fitted.score(task.source_test.x, task.source_test.y) > 0.85
+
+
+def test_one_class_from_the_start_is_no_work_of_the_shift_where_near_source_rows_are_of_several(task):
+    """Of binary tasks: a distant target may lie on one side of a good boundary."""
+    planted = family.table_adapter(Planted(trouble="one class", onset=0.0)).set_params(steps=1500)
+    with pytest.warns(TrainingWarning, match=r"collapse: .*the target's rows get 1\.0 classes in effect"):
+        planted.fit(task.source.x, task.source.y, task.target.x)
+    assert planted.events_[0].step <= 150
+    assert planted.events_[0].over is None
+
+
+def test_a_trouble_that_ends_is_told_to_be_over(task):
+    domains = Domains.from_arrays(task.source.x, task.source.y, task.target.x)
+    fitted = adapter(steps=1).fit(task.source.x, task.source.y, task.target.x)
+    guards = Guards(fitted.network_, fitted.method_, domains, 1000, 1e-3, None, torch.device("cpu"))
+    sound = guards.measure()
+    accuracies = iter([0.9] + [0.4] * 4 + [0.75] + [0.85] * 7 + [0.4] * 3)
+    guards.measure = lambda rate: sound._replace(source_accuracy=next(accuracies), still=())
+    standing = []
+    for look in range(1, 17):
+        guards.look(25 * look, {})
+        standing.append(len(harmful(guards.events)))
+    assert standing == [0] * 3 + [1] * 8 + [0] * 4 + [1]
+    assert [(event.step, event.over) for event in guards.events] == [(100, 150), (400, None)]
+    assert str(guards.events[0]).endswith("(step 100 of 1000), over after step 150")
 
 
 def test_source_only_that_puts_a_distant_target_on_one_side_is_no_collapse(make_arrays):

@@ -34,7 +34,7 @@ from .domains import (
 from .engine import RECORDING_PAYS, Step, WeightAverage, train
 from .evidence import CROWD, Evidence, Structure, mixtures, structure_of
 from .functional import annealing
-from .guards import Event, Guards
+from .guards import Event, Guards, harmful
 from .machine import PRECISIONS, autocast, precision_for, rows_at_once, threads_for, tuned
 from .methods import METHODS, Method, SourceOnly, method_of, name_of
 from .methods.dann import logits_of_domains
@@ -379,7 +379,7 @@ class Adapter(BaseEstimator, ABC):
                     raise runs.ModelFileError(
                         f"{checkpoint} was written by another version of dann ({error!r}); delete it to start anew"
                     ) from error
-                self._alarm(guards.events)
+                self._alarm(guards, [event for event in guards.events if event.over is None])
                 start, self.history_ = state["step"], state["history"]
             runs.write_json(Path(run) / "config.json", config)
 
@@ -392,7 +392,7 @@ class Adapter(BaseEstimator, ABC):
             if step.number % self.log_every == 0 or done == self.steps:
                 self._log(step)
             if guards.due(done):
-                self._alarm(guards.look(done, step.terms))
+                self._alarm(guards, guards.look(done, step.terms))
             if on_step is not None:
                 on_step(step)
             if checkpoint is not None and (done == self.steps or time.monotonic() - last > CHECKPOINT_SECONDS):
@@ -432,13 +432,13 @@ class Adapter(BaseEstimator, ABC):
             )
         self.history_.append({"step": step.number, **entry})
 
-    def _alarm(self, events: Sequence[Event]) -> None:
+    def _alarm(self, guards: Guards, new: Sequence[Event]) -> None:
         """Keep what guards saw, and do about it what the user wants."""
-        self.events_.extend(events)
-        for event in events:
+        self.events_ = list(guards.events)
+        for event in new:
             if self.on_collapse == "stop" or (self.on_collapse != "warn" and not isinstance(self.method_, SourceOnly)):
-                raise TrainingCollapsed(f"{event.kind}: {event.message}")
-            warnings.warn(f"{event.kind}: {event.message}", TrainingWarning, stacklevel=4)
+                raise TrainingCollapsed(str(event))
+            warnings.warn(str(event), TrainingWarning, stacklevel=4)
 
     def _check_settings(self) -> None:
         for name, choices in (
@@ -949,8 +949,7 @@ class DomainAdapter(ClassifierMixin, Adapter):
         }
         codes = codes[rows[1]]
         known = np.flatnonzero(codes >= 0), codes[codes >= 0]
-        harm = [event.message for model in mine for event in model.events_ if event.kind != "dead-adversary"]
-        alarms = {"this model": harm}
+        alarms = {"this model": [message for model in mine for message in harmful(model.events_)]}
         return assess(evidence, baseline=next(iter(models)), alarms=alarms, labelled=known)
 
     def evaluate(self, X: Any, y: Any) -> dict[str, Any]:

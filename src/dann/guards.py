@@ -1,7 +1,7 @@
 """Guards: looks at a training, from time to time, for the ways in which adaptation fails without a word."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ SURE = 2  # the same for weights that do not move
 ROWS = 128  # of each domain that they look at, the same in every look
 SHORTEST = 100  # steps: what is shorter says nothing
 PERSISTENT = 3  # looks in a row that have to see the same: features of a healthy game may be flat for two
+OVER = 6  # sound looks in a row, after which a trouble is over
 SPREAD = 1e-3  # of the features, relative to their size, below which they are constant
 ONE_CLASS = 1.05  # effective number of classes that is one class but for a row or two
 FEW = 0.2  # of the source's effective number of classes, where that is large
@@ -37,6 +38,7 @@ TINY = 1e-3  # of the largest weight: growth that is none
 NOISE = 5.0  # steps of Adam, around 0, that a weight takes that decays without a gradient
 FLAT = 1e-3  # difference of probabilities that a head's inputs make, below which it says the same for all
 CERTAIN = 1e-3  # what a domain head that is always right has left of the gradient
+SOUND = 0.5  # of the source's diversity of classes, and of what the source may lose, with which a trouble can be over
 EXPLODED = 1e4  # times what a term was at first, or 1
 
 
@@ -46,6 +48,11 @@ class Event(NamedTuple):
     kind: str  # "collapse", "dead-adversary", "divergence" or "source-lost"
     step: int  # after as many steps
     message: str  # what it saw, and what to try
+    over: int | None = None  # step after which nothing of the kind was seen any more; None while it stands
+
+    def __str__(self) -> str:
+        """Return the event as one line."""
+        return f"{self.kind}: {self.message}" + ("" if self.over is None else f", over after step {self.over}")
 
 
 class Look(NamedTuple):
@@ -54,7 +61,6 @@ class Look(NamedTuple):
     spread: float  # of the target's features, as a fraction of their size; 0 is constant
     rank: float  # effective dimensions of the target's features
     classes: float | None  # effective number of classes predicted on the target
-    source_classes: float | None  # and on the source
     source_accuracy: float | None  # on training rows
     domain_spread: float | None  # standard deviation of the domain head's probabilities over all rows
     domain_accuracy: float | None  # mean over domains
@@ -64,12 +70,13 @@ class Look(NamedTuple):
 
 
 class Guards:
-    """Watches one training; every alarm is raised once.
+    """Watches one training; an alarm is raised once, and stands until the trouble is over for six looks.
 
     Collapse is features that are the same for all rows; or one class for all target rows (very few, where the source
-    has many) of a model that has learned the source: at once if there were more before, or if the source has more than
-    four classes, else after half of the training, since a shift by itself may put all rows on one side; or one class
-    for all rows of both domains, with a label loss that does not fall, a tenth of the training long.
+    has many) of a model that has learned the source: at once if there were more before, if the source has more than
+    four classes, or if the source rows nearest to the target's are of several; else after half of the training, since
+    a shift by itself may put all rows on one side; or one class for all target rows with a label loss that does not
+    fall below that of the classes' shares, a tenth of the training long.
 
     An adversary is dead if its weights move as far as weight decay moves them, if it says the same for every row, or if
     it is always right and so sure that no gradient is left for the features. A training diverges when a term grows
@@ -116,6 +123,8 @@ class Guards:
         labels = [d.y[rows] for d, rows in zip(domains.sources, chosen, strict=False)]
         self.y = np.concatenate(labels) if labels and len(domains.classes) and method.classifies else None
         self.shares = None if self.y is None else np.bincount(self.y, minlength=len(domains.classes)) / len(self.y)
+        near = () if self.y is None else self.y[nearest_of(self.x, self.n_source)]
+        self.near = effective(np.bincount(near) / len(near)) if len(near) else 1.0  # what the shift itself leaves
         self.weights: dict[str, list[Tensor]] = {}
         self.asleep: dict[str, bool] = {}  # since the start
         self.first: dict[str, float] = {}
@@ -123,6 +132,7 @@ class Guards:
         self.looks, self.flat = 0, 0
         self.source_alone = isinstance(method, SourceOnly)
         self.streak: dict[str, int] = {}
+        self.quiet: dict[str, int] = {}  # looks since a kind of trouble was seen
         self.events: list[Event] = []
 
     def due(self, done: int) -> bool:
@@ -140,16 +150,31 @@ class Guards:
         label = float(terms["label"]) if "label" in terms else math.inf
         complaints = [*self.complaints(seen, done / self.steps, label), *self.exploded(terms)]
         self.streak = {cause: self.streak.get(cause, 0) + 1 for _, cause, _ in complaints}
+        ill = {kind for kind, _, _ in complaints} | self.unwell(seen)
+        self.quiet = {e.kind: 0 if e.kind in ill else self.quiet.get(e.kind, 0) + 1 for e in self.events}
+        self.events = [
+            e._replace(over=done - OVER * self.every) if e.over is None and self.quiet[e.kind] == OVER else e
+            for e in self.events
+        ]
         new = []
         for kind, cause, message in complaints:
             if cause == "silent" and done < EARLY:
                 continue
-            if self.streak[cause] >= (SURE if cause == "still" else PERSISTENT) and kind not in {
-                event.kind for event in self.events
-            }:
+            standing = {event.kind for event in self.events if event.over is None}
+            if self.streak[cause] >= (SURE if cause == "still" else PERSISTENT) and kind not in standing:
                 new.append(Event(kind, done, f"{message} (step {done} of {self.steps})"))
                 self.events.append(new[-1])
         return new
+
+    def unwell(self, seen: Look) -> set[str]:
+        """Return the kinds of trouble that one look finds not over, by more than what would raise an alarm."""
+        found = set()
+        if self.shares is not None and seen.classes is not None and seen.source_accuracy is not None:
+            if math.log(seen.classes) < SOUND * math.log(effective(self.shares)):
+                found.add("collapse")
+            if seen.source_accuracy < self.best - SOUND * LOST:
+                found.add("source-lost")
+        return found
 
     def state(self) -> dict[str, Any]:
         """Return what a training that goes on later needs."""
@@ -162,6 +187,7 @@ class Guards:
             "asleep": self.asleep,
             "weights": self.weights,
             "streak": self.streak,
+            "quiet": self.quiet,
             "events": events,
         }
 
@@ -170,7 +196,8 @@ class Guards:
         self.weights = {player: [t.to(self.x.device) for t in tensors] for player, tensors in state["weights"].items()}
         self.best, self.most = state["best"], state["most"]
         self.looks, self.flat = state["looks"]
-        self.first, self.streak, self.asleep = (dict(state[key]) for key in ("first", "streak", "asleep"))
+        self.first, self.streak, self.quiet = (dict(state[key]) for key in ("first", "streak", "quiet"))
+        self.asleep = dict(state["asleep"])
         self.events = [Event(*event) for event in state["events"]]
 
     def measure(self, rate: float = 1.0) -> Look:
@@ -187,15 +214,13 @@ class Guards:
             heads = None
             if "domain" in net.parts and self.method.classifies:
                 heads = logits_of_domains(net, self.method.domain_input(net, features, logits)).float().softmax(1)
-        classes = of_source = accuracy = None
+        classes = accuracy = None
         if self.y is not None:
             predicted = logits.argmax(1).cpu().numpy()
-            of_source, classes = (
-                effective(np.bincount(side) / len(side)) for side in np.split(predicted, [self.n_source])
-            )
+            classes = effective(np.bincount(predicted[self.n_source :]) / (len(predicted) - self.n_source))
             accuracy = float((predicted[: self.n_source] == self.y).mean())
         rank = float(trace**2 / square.clamp_min(1e-30))
-        seen = Look(float(spread), rank, classes, of_source, accuracy, None, None, None, True, self.unmoved(rate))
+        seen = Look(float(spread), rank, classes, accuracy, None, None, None, True, self.unmoved(rate))
         if heads is None:
             return seen
         flat, right, left = self.of_domains(heads.cpu().numpy())
@@ -254,19 +279,19 @@ class Guards:
                 few
                 and self.several
                 and not self.source_alone
-                and (own > MANY or self.most > FELL * seen.classes or progress >= PATIENCE)
+                and (own > MANY or max(self.most, self.near) > FELL * seen.classes or progress >= PATIENCE)
             ):
                 text = (
                     f"the target's rows get {seen.classes:.1f} classes in effect, where the source has {own:.1f}: "
                     "lower the weight of the method, or lr"
                 )
                 found.append(("collapse", "classes", text))
-            one = max(seen.classes, seen.source_classes or 0.0) < max(ONE_CLASS, FEW * own)
+            one = seen.classes < max(ONE_CLASS, FEW * own)
             unlearned = self.best < chance + LEARNED * (1 - chance) and label > STUCK * np.log(own)
             if one and unlearned and progress > LATE and chance < RARE:
                 text = (
-                    f"nothing is learned: all rows get {seen.classes:.1f} classes in effect, accuracy on the source is "
-                    f"{seen.source_accuracy:.2f}: lower lr or the weight of the method"
+                    f"nothing is learned: the target's rows get {seen.classes:.1f} classes in effect, accuracy on the "
+                    f"source is {seen.source_accuracy:.2f}: lower lr or the weight of the method"
                 )
                 found.append(("collapse", "silent", text))
             if seen.source_accuracy < self.best - LOST:
@@ -308,6 +333,20 @@ class Guards:
                 text = f"the loss {name!r} is {value:.3g}, it was {first:.3g}: lower lr or the weight of the method"
                 found.append(("divergence", f"term {name}", text))
         return found
+
+
+def harmful(events: Sequence[Event]) -> list[str]:
+    """Return the messages of troubles that stand, but for adversaries that do nothing: these harm no model."""
+    return [event.message for event in events if event.over is None and event.kind != "dead-adversary"]
+
+
+def nearest_of(x: Tensor, n_source: int) -> np.ndarray:
+    """Return the number of the source row that lies nearest to each target row, which stand behind the source's."""
+    flat = x.flatten(1).double()
+    if x.dim() == 2:
+        deviation = flat[:n_source].std(0, correction=0)
+        flat = flat / torch.where(deviation > 0, deviation, 1.0)
+    return torch.cdist(flat[n_source:], flat[:n_source]).argmin(1).cpu().numpy()
 
 
 def effective(shares: np.ndarray) -> float:

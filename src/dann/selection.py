@@ -18,6 +18,7 @@ from .assessment import suggest_labels as suggest
 from .domains import Domains, arrange, as_inputs, as_labels, target_labels
 from .engine import Step
 from .evidence import CROWD, Evidence, NotFinite, Structure, structure_of
+from .guards import harmful
 from .methods import method_of
 from .validators import VALIDATORS
 
@@ -423,13 +424,10 @@ def evidence_of(model: DomainAdapter, held_out: HeldOut) -> Evidence:
 
 def candidate(name: str, seed: int, step: int, model: DomainAdapter, evidence: Evidence, *, last: bool) -> Candidate:
     """Return a candidate with what guards saw."""
-    events = [f"{event.kind}: {event.message}" for event in model.events_]
-    return Candidate(name, seed, step, last, events=events, alarms=harm(model), model=model, evidence=evidence)
-
-
-def harm(model: DomainAdapter) -> list[str]:
-    """Return what guards saw, but for adversaries that do nothing: these leave a model as good as source-only."""
-    return [event.message for event in model.events_ if event.kind != "dead-adversary"]
+    events = list(map(str, model.events_))
+    return Candidate(
+        name, seed, step, last, events=events, alarms=harmful(model.events_), model=model, evidence=evidence
+    )
 
 
 def score(candidates: Sequence[Candidate], oracle: tuple[Any, Any] | None) -> None:

@@ -10,8 +10,9 @@ from sklearn.base import clone
 from .adapter import DomainAdapter, TrainingFailed, TrainingWarning
 from .domains import as_inputs
 from .engine import Step
+from .guards import harmful
 from .runs import fingerprint
-from .selection import divided, evidence_of, harm, rehearse
+from .selection import divided, evidence_of, rehearse
 from .validators import VALIDATORS
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def tune(
         def watch(step: Step) -> None:
             if on_step is not None:
                 on_step(trial.number, step)
-            if alarms := harm(model):
+            if alarms := harmful(model.events_):
                 trial.set_user_attr("alarm", alarms[0])
                 raise optuna.TrialPruned(alarms[0])
             done = step.number + 1
