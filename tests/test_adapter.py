@@ -13,7 +13,7 @@ from torch import nn
 
 import dann.adapter
 from dann import DANN, MLP, DomainAdapter, Method, MNISTNet, ModelFileError, TrainingDiverged
-from dann.evidence import mixtures
+from dann.evidence import clusters, mixtures
 from dann.validators import VALIDATORS
 
 
@@ -561,6 +561,29 @@ def test_evidence_holds_what_the_model_says(kind, arrays, images):
     assert np.array_equal(model.classes_[made.mixed_logits.argmax(1)], by_hand)
     assert np.array_equal(other.classes_[made.other_target_logits[0].argmax(1)], other.predict(data.xt))
     assert all(np.isfinite(validator(made)) for validator in VALIDATORS.values())
+
+
+def test_models_share_the_structure_of_the_inputs(arrays):
+    model, other = (
+        DomainAdapter(steps=3, batch_size=8, random_state=s).fit(arrays.x, arrays.y, arrays.xt) for s in (0, 1)
+    )
+    rows, crowd = (arrays.x[:30], arrays.y[:30], arrays.xt[:20]), np.concatenate([arrays.xt, arrays.xt + 9])
+    seen = model.structure(rows[0], rows[2], crowd)
+    assert np.array_equal(seen.source_clusters, clusters(rows[0], len(model.classes_)))
+    assert np.array_equal(seen.crowd_clusters, clusters(crowd, len(model.classes_)))
+    for one in (model, other):
+        made = one.evidence(*rows, structure=seen)
+        assert np.array_equal(one.classes_[made.crowd_classes], one.predict(crowd))
+        assert made.crowd_clusters is seen.crowd_clusters
+
+
+def test_no_more_than_two_thousand_target_rows_are_clustered(make_arrays):
+    data = make_arrays(60, 2100)
+    model = DomainAdapter(steps=1, batch_size=8).fit(data.x, data.y, data.xt)
+    seen = model.structure(None, data.xt[:10], data.xt)
+    assert seen.source_clusters is None
+    assert seen.crowd_clusters.shape == (2000,) == seen.crowd.shape[:1]
+    assert (data.xt[:, None, 0] == seen.crowd[:, 0]).any(0).all()
 
 
 def test_evidence_of_labels_that_the_source_did_not_have_is_refused(arrays):

@@ -10,7 +10,7 @@ import pytest
 from dann import DANN, MLP, VALIDATORS, DomainAdapter, DomainRegressor, SourceOnly, compare, reassess, reverse_risk
 from dann.adapter import TrainingFailed
 from dann.runs import plain
-from dann.selection import METHODS, estimators_of, split
+from dann.selection import METHODS, divided, estimators_of, split
 
 NETWORK = MLP((16,), domain_hidden=(8,))
 
@@ -41,6 +41,16 @@ def test_every_checkpoint_of_every_training_is_scored_by_every_validator(compare
         assert c.oracle_accuracy is None
     assert set(compared.disagreement()) == set(VALIDATORS)
     assert set(compared.disagreement().values()) <= set(compared.names)
+
+
+def test_the_crowd_is_held_out_rows_and_others_of_the_target(data):
+    target = data[2]
+    _, fitted_on, held_out = divided(*data)
+    rows = held_out.structure.crowd
+    assert len(rows) == min(2000, len(target))
+    assert np.array_equal(rows[: len(held_out.target_rows)], target[held_out.target_rows])
+    assert len(np.unique(np.concatenate([rows, target]), axis=0)) == len(np.unique(target, axis=0))
+    assert len(fitted_on[2]) + len(held_out.target_rows) == len(target)
 
 
 def test_the_same_comparison_gives_the_same_verdict_and_scores(data, compared):
