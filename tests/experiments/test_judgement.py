@@ -117,9 +117,10 @@ def test_alarms_of_trainings_that_end_healthy_are_false():
     made = cases()
     for case in made.values():
         for rows in case.values():
-            rows[0]["scores"] |= {"source-accuracy": 0.95, "diversity": 0.6}
+            rows[0]["scores"]["source-accuracy"] = 0.95
+            rows[0]["classes"] = 1.9
         case["dann"][0]["alarms"] = ["the source is lost"]
-    made["b", 0]["dann"][0]["scores"]["diversity"] = 0.1
+    made["b", 0]["dann"][0]["classes"] = 1.1
     key = {"dataset": "a", "method": "planted: one class", "onset": 0.4}
     rows = [{**key, "named_at": at} for at in (0.45, 0.55, None, 0.39)]
     shift = {"source_shares": [0.5, 0.5]}
@@ -136,7 +137,7 @@ def test_the_fit_finds_weights_that_estimate_and_a_width_that_covers(monkeypatch
     monkeypatch.setattr(judgement, "CHOSEN_ON", tuple(names))
     for name in names:
         parts = dict(zip(("atc", "agreement", "relative"), random.uniform(0.3, 1, 3).tolist(), strict=True))
-        odds = -0.5 + 0.5 * np.log(parts["atc"] / (1.001 - parts["atc"])) + 0.3 * parts["relative"]
+        odds = -0.5 + sum(0.4 * np.log(parts[sign] / (1.001 - parts[sign])) for sign in ("atc", "relative"))
         parts["told"] = 1.0
         truth = 1 / (1 + np.exp(-odds)) + 0.01 * random.normal()
         row = {

@@ -28,6 +28,7 @@ from ..datasets import (
 )
 from ..datasets import variations as vary
 from ..datasets.digits import enlarged
+from ..guards import effective
 from ..selection import METHODS, compare
 from ..validators import VALIDATORS
 from . import family
@@ -258,9 +259,15 @@ def judge(study: Study, case: Case, task: Task, seed: int) -> None:
     for c in found.candidates:
         row: Row = {**c.report(), "dataset": case.name, "method": c.name, "seed": seed, "training": c.seed}
         row["oracle_accuracy"] = None if c.model is None else float(c.model.score(*task.target_test))
+        row["classes"] = None if c.evidence is None else effective(shares_of(c.evidence.target_predicted))
         study.rows.append({key: value for key, value in row.items() if key != "name"})
     verdict = found.assessment.report()
     study.add(dataset=case.name, method="verdict", seed=seed, seconds=found.seconds, **verdict)
+
+
+def shares_of(labels: np.ndarray) -> np.ndarray:
+    """Return the shares of the classes that occur."""
+    return np.unique(labels, return_counts=True)[1] / len(labels)
 
 
 def plant(study: Study, seed: int) -> None:
@@ -391,10 +398,10 @@ def fit(report: dict[str, Any], alone: bool = False) -> tuple[list[float], float
 
 
 def of_guards(report: dict[str, Any], cases: dict[tuple[str, int], dict[str, list[Row]]]) -> Row:
-    """Return how many planted troubles were named in time, and how many trainings of the matrix raised alarms.
+    """Return how many planted troubles were named in time, and of how many trainings of the matrix an alarm stands.
 
-    An alarm is false if its training ends healthy: its predictions on the target have half of the source's diversity or
-    more, and its source accuracy is within a tenth of source-only's.
+    An alarm is false if its training ends healthy: it predicts classes on the target with half of the entropy of the
+    source's or more, and its source accuracy is within a tenth of source-only's.
     """
     planted = [row for row in report["rows"] if row["method"].startswith("planted")]
     in_time = [
@@ -406,7 +413,7 @@ def of_guards(report: dict[str, Any], cases: dict[tuple[str, int], dict[str, lis
 
     def healthy(case: tuple[str, int], row: Row) -> bool:
         own = np.mean([r["scores"]["source-accuracy"] for r in cases[case]["source-only"]])
-        diverse = row["scores"]["diversity"] >= 0.5 * entr(np.array(shares[case])).sum()
+        diverse = np.log(row["classes"]) >= 0.5 * entr(np.array(shares[case])).sum()
         return bool(diverse and row["scores"]["source-accuracy"] >= own - 0.1)
 
     false = [f"{case[0]}, {row['method']} {row['training']}" for case, row in alarmed if healthy(case, row)]
