@@ -263,3 +263,7 @@ def test_suggested_rows_are_uncertain_and_from_all_over():
 def test_no_more_rows_are_suggested_than_there_are(n):
     with pytest.raises(ValueError, match=f"n={n} must lie in 1 … 300"):
         suggest_labels(trainings(0.9), n)
+
+
+def test_no_estimate_is_above_the_accuracy_on_the_source():
+    assert estimate(trainings(0.99, source=0.8)).accuracy == pytest.approx(0.8)

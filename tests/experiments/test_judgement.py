@@ -138,7 +138,7 @@ def test_the_fit_finds_weights_that_estimate_and_a_width_that_covers(monkeypatch
     for name in names:
         parts = dict(zip(("atc", "agreement", "relative"), random.uniform(0.3, 1, 3).tolist(), strict=True))
         odds = -0.5 + sum(0.4 * np.log(parts[sign] / (1.001 - parts[sign])) for sign in ("atc", "relative"))
-        parts["told"] = 1.0
+        parts |= {"told": 1.0, "source": 1.0}
         truth = 1 / (1 + np.exp(-odds)) + 0.01 * random.normal()
         row = {
             "dataset": name,

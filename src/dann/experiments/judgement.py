@@ -372,7 +372,7 @@ def fit(report: dict[str, Any], alone: bool = False) -> tuple[list[float], float
     from scipy.special import expit
 
     cases = groups(report, CHOSEN_ON)
-    names, signs, left, truth = [], [], [], []
+    names, signs, left, most, truth = [], [], [], [], []
     for row in (r for r in report["rows"] if r["method"] == "verdict" and (r["dataset"], r["seed"]) in cases):
         for name, e in row["estimates"].items():
             p = e["parts"]
@@ -380,18 +380,22 @@ def fit(report: dict[str, Any], alone: bool = False) -> tuple[list[float], float
             names.append((row["dataset"], row["seed"]))
             signs.append([1.0, *map(log_odds, (p["atc"], *agreement, p["relative"]))])
             left.append(1 + LEAST_WIDTH - (min(p["atc"], *agreement, p["relative"]) if p["told"] else 0.0))
+            most.append(p["source"])
             truth.append(accuracy(cases[names[-1]][name]))
     x, y, case = np.array(signs), np.array(truth), np.array([f"{name} {seed}" for name, seed in names])
 
+    def errors_of(w: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        return np.abs(np.minimum(expit(x[rows] @ w), np.array(most)[rows]) - y[rows])
+
     def fitted(rows: np.ndarray) -> np.ndarray:
-        loss = lambda w: np.abs(expit(x[rows] @ w) - y[rows]).mean() + 0.002 * (w @ w)  # noqa: E731
+        loss = lambda w: errors_of(w, rows).mean() + 0.002 * (w @ w)  # noqa: E731
         tried = [minimize(loss, np.full(x.shape[1], start), method="Powell") for start in (0.0, 0.4)]
         return min(tried, key=lambda found: found.fun).x
 
     errors = np.empty(len(y))
     for name in np.unique(case):
         mine = case == name
-        errors[mine] = np.abs(expit(x[mine] @ fitted(~mine)) - y[mine])
+        errors[mine] = errors_of(fitted(~mine), mine)
     n = len(np.unique(case))
     width = np.quantile(errors / np.array(left), min(1.0, LEVEL * (n + 1) / n))
     return fitted(np.ones(len(y), bool)).tolist(), float(width)
