@@ -91,6 +91,12 @@ def test_nearest_rows_are_found_without_themselves():
     assert nearest(x, 9).shape == (4, 3)
 
 
+def test_large_images_are_compared_by_means_of_patches():
+    x = np.random.default_rng(0).integers(0, 255, (40, 3, 70, 50)).astype(np.uint8)
+    small = np.stack([[block.reshape(23, 3, 25, 2).mean((1, 3)) for block in image[:, :69, :50]] for image in x])
+    assert np.array_equal(nearest(x), nearest(small))
+
+
 def test_columns_of_tables_count_alike_and_constant_ones_nothing():
     x = np.array([[0.0, 0, 7], [0.1, 1000, 7], [5, 10, 7], [5.1, 1010, 7]])
     assert nearest(x, 1)[:, 0].tolist() == nearest(x * [1, 1e-3, 1], 1)[:, 0].tolist()

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import softmax
 
 NEAR, MOST = 5, 20  # rows that a row is joined to: in general, and where clusters would fall into pieces
+SIDE = 32  # pixels of an image, at most, by which its neighbours are found
 CROWD = 2000  # rows of the target whose clusters are looked for, at most
 
 
@@ -147,7 +148,8 @@ def nearest(x: np.ndarray, k: int = NEAR) -> np.ndarray:
     Parameters
     ----------
     x : ndarray (n, ...)
-        Inputs. The columns of tables are scaled to a standard deviation of 1; images stay as they are.
+        Inputs. The columns of tables are scaled to a standard deviation of 1; images of more than 32 pixels a side are
+        averaged over patches.
 
     Raises
     ------
@@ -158,7 +160,13 @@ def nearest(x: np.ndarray, k: int = NEAR) -> np.ndarray:
 
     if len(x) < 2:
         raise ValueError(f"neighbours need two rows; there are {len(x)}")
-    table, x = x.ndim == 2, x.reshape(len(x), -1).astype(np.float64)
+    table = x.ndim == 2
+    if x.ndim == 4 and max(x.shape[2:]) > SIDE:
+        high, wide = (-(-side // SIDE) for side in x.shape[2:])  # of a patch
+        height, width = x.shape[2] // high, x.shape[3] // wide
+        inner = x[:, :, : height * high, : width * wide]
+        x = inner.reshape(*x.shape[:2], height, high, width, wide).mean((3, 5), dtype=np.float32)
+    x = x.reshape(len(x), -1).astype(np.float64)
     if table:
         deviation = x.std(0)
         x = (x - x.mean(0)) / np.where(deviation > 0, deviation, 1.0)
