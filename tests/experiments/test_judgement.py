@@ -137,9 +137,8 @@ def test_the_fit_finds_weights_that_estimate_and_a_width_that_covers(monkeypatch
     monkeypatch.setattr(judgement, "CHOSEN_ON", tuple(names))
     for name in names:
         parts = dict(zip(("atc", "agreement", "relative"), random.uniform(0.3, 1, 3).tolist(), strict=True))
-        odds = -0.5 + sum(0.4 * np.log(parts[sign] / (1.001 - parts[sign])) for sign in ("atc", "relative"))
         parts |= {"told": 1.0, "source": 1.0}
-        truth = 1 / (1 + np.exp(-odds)) + 0.01 * random.normal()
+        truth = 0.1 + 0.5 * parts["atc"] + 0.3 * parts["relative"] + 0.01 * random.normal()
         row = {
             "dataset": name,
             "seed": 0,
@@ -151,6 +150,6 @@ def test_the_fit_finds_weights_that_estimate_and_a_width_that_covers(monkeypatch
         rows += [row, {"dataset": name, "seed": 0, "method": "verdict", "estimates": {"source-only": {"parts": parts}}}]
     weights, width = judgement.fit({"rows": rows})
     assert len(weights) == 4
-    assert weights[1] == pytest.approx(0.5, abs=0.25)
+    assert weights[1:] == pytest.approx([0.5, 0.0, 0.3], abs=0.05)
     assert 0 < width < 0.5
     assert len(judgement.fit({"rows": rows}, alone=True)[0]) == 3

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import entr
 
 from ..adapter import DomainAdapter, TrainingWarning
-from ..assessment import LEAST_WIDTH, LEVEL, log_odds
+from ..assessment import LEAST_WIDTH, LEVEL
 from ..datasets import (
     DatasetNotFound,
     Labelled,
@@ -369,7 +369,6 @@ def fit(report: dict[str, Any], alone: bool = False) -> tuple[list[float], float
         Without the agreement of several trainings.
     """
     from scipy.optimize import minimize
-    from scipy.special import expit
 
     cases = groups(report, CHOSEN_ON)
     names, signs, left, most, truth = [], [], [], [], []
@@ -378,19 +377,19 @@ def fit(report: dict[str, Any], alone: bool = False) -> tuple[list[float], float
             p = e["parts"]
             agreement = [] if alone else [p["agreement"]]
             names.append((row["dataset"], row["seed"]))
-            signs.append([1.0, *map(log_odds, (p["atc"], *agreement, p["relative"]))])
+            signs.append([1.0, p["atc"], *agreement, p["relative"]])
             left.append(1 + LEAST_WIDTH - (min(p["atc"], *agreement, p["relative"]) if p["told"] else 0.0))
             most.append(p["source"])
             truth.append(accuracy(cases[names[-1]][name]))
     x, y, case = np.array(signs), np.array(truth), np.array([f"{name} {seed}" for name, seed in names])
 
     def errors_of(w: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        return np.abs(np.minimum(expit(x[rows] @ w), np.array(most)[rows]) - y[rows])
+        return np.abs(np.clip(x[rows] @ w, 0, np.array(most)[rows]) - y[rows])
 
     def fitted(rows: np.ndarray) -> np.ndarray:
         loss = lambda w: errors_of(w, rows).mean() + 0.002 * (w @ w)  # noqa: E731
-        tried = [minimize(loss, np.full(x.shape[1], start), method="Powell") for start in (0.0, 0.4)]
-        return min(tried, key=lambda found: found.fun).x
+        found = minimize(loss, np.linalg.lstsq(x[rows], y[rows], rcond=None)[0], method="Powell")
+        return minimize(loss, found.x, method="Nelder-Mead", options={"maxiter": 4000, "adaptive": True}).x
 
     errors = np.empty(len(y))
     for name in np.unique(case):
