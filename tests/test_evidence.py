@@ -7,6 +7,7 @@ from safetensors.numpy import save_file
 
 from dann import runs
 from dann.evidence import Evidence, clusters, mixtures, nearest
+from dann.validators.input_ami import ami
 
 ROWS = {
     "source_features": np.zeros((5, 2)),
@@ -121,10 +122,34 @@ def test_clusters_follow_chains_of_near_rows():
     assert np.array_equal(clusters(x, 2), found)
 
 
-@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_too_few_rows_for_clusters_are_clusters_each(n):
     assert clusters(np.arange(n)[:, None] * 1.0, 3).tolist() == list(range(n))
 
 
-def test_clusters_of_equal_rows_are_found_without_an_error():
-    assert clusters(np.ones((50, 2)), 3).shape == (50,)
+def test_rows_that_are_all_equal_are_one_cluster():
+    assert not clusters(np.ones((50, 2)), 3).any()
+
+
+def two_blobs(n, seed=0):
+    random = np.random.default_rng(seed)
+    which = random.integers(2, size=n)
+    return random.normal(size=(n, 2)) + 8 * which[:, None], which
+
+
+def test_a_few_rows_apart_get_no_cluster_of_their_own():
+    x, which = two_blobs(1000)
+    apart = np.random.default_rng(1).normal(size=(30, 2)) * 0.1 + [60, 0]
+    found = clusters(np.concatenate([x, apart]), 2)
+    assert np.array_equal(found[:1000] == found[0], which == which[0])
+    assert len(set(found[1000:])) == 1
+
+
+def test_equal_rows_are_one_row_and_the_order_of_rows_does_not_matter():
+    random = np.random.default_rng(0)
+    which = random.integers(2, size=1000)
+    x = (random.random((1000, 12)) < np.where(which, 0.9, 0.1)[:, None]).astype(np.float32)
+    found, order = clusters(x, 2), random.permutation(1000)
+    assert ami(found, which) > 0.8
+    assert ami(clusters(x[order], 2), found[order]) > 0.9
+    assert len(set(clusters(np.repeat([[0.0], [1.0], [5.0]], 400, axis=0), 2))) == 3

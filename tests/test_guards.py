@@ -151,6 +151,7 @@ def test_source_only_takes_over(task, tmp_path):
         fitted = adapter("one class", on_collapse="source-only").fit(*data, run=tmp_path / "run")
     assert isinstance(fitted.method_, SourceOnly)
     assert fitted.events_[0].kind == "collapse"
+    assert not harmful(fitted.events_)  # the training that was in trouble was given up
     plain = adapter().set_params(method="source-only").fit(*data)
     assert np.array_equal(fitted.predict_proba(task.target.x), plain.predict_proba(task.target.x))
     loaded = DomainAdapter.load(fitted.save(tmp_path / "model.safetensors"))

@@ -218,7 +218,8 @@ class Adapter(BaseEstimator, ABC):
             warnings.warn(f"{failure}. The model is trained on the source alone", TrainingWarning, stacklevel=2)
             seen, folder = self.events_, None if run is None else Path(run) / "source-only"
             self._fit(domains, SourceOnly(), normalize, start, folder, on_step)
-            self.events_ = [*seen, *self.events_]
+            ended = [e._replace(over=e.step) if e.over is None else e for e in seen]  # with what they were alarms of
+            self.events_ = [*ended, *self.events_]
             return self
 
     def adapt_to(
@@ -822,11 +823,13 @@ class DomainAdapter(ClassifierMixin, Adapter):
             Target rows whose clusters are looked for, those of the training among them; default ``X_target``. Two
             thousand are looked at.
         """
+        check_is_fitted(self, "network_")
         crowd = X_target if crowd is None else crowd
+        rows = crowd.shape[0] if hasattr(crowd, "shape") else len(crowd)
+        crowd = taken(crowd, np.sort(np.random.default_rng(0).permutation(rows)[:CROWD]))
         inputs = lambda rows, what: as_inputs(arrange(rows, self.columns_, what), what)  # noqa: E731
-        x, x_crowd = None if X is None else inputs(X, "the source"), inputs(crowd, "the crowd")
-        some = np.sort(np.random.default_rng(0).permutation(len(x_crowd))[:CROWD])
-        return structure_of(x, inputs(X_target, "the target"), x_crowd[some], taken(crowd, some), len(self.classes_))
+        x = None if X is None else inputs(X, "the source")
+        return structure_of(x, inputs(X_target, "the target"), inputs(crowd, "the crowd"), crowd, len(self.classes_))
 
     def evidence(
         self,

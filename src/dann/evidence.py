@@ -10,6 +10,7 @@ from scipy.special import softmax
 
 NEAR, MOST = 5, 20  # rows that a row is joined to: in general, and where clusters would fall into pieces
 SIDE = 32  # pixels of an image, at most, by which its neighbours are found
+SMALL = 0.1  # of the mean size of a cluster: parts that are smaller are none
 CROWD = 2000  # rows of the target whose clusters are looked for, at most
 
 
@@ -125,7 +126,7 @@ class Evidence:
 class Structure(NamedTuple):
     """What the inputs alone say of the rows to look at: the same for every model."""
 
-    target_neighbors: np.ndarray  # (m, k)
+    target_neighbors: np.ndarray | None  # (m, k); None for one row alone
     source_clusters: np.ndarray | None  # (n,); None without source rows
     crowd: Any  # target rows, as models take them
     crowd_clusters: np.ndarray  # (c,)
@@ -142,14 +143,31 @@ def mixtures(n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).permutation(n)
 
 
+def flattened(x: np.ndarray) -> np.ndarray:
+    """Return inputs as rows of numbers whose distances mean something, float64 (n, d).
+
+    The columns of tables are scaled to a standard deviation of 1, images of more than 32 pixels a side averaged over
+    patches.
+    """
+    if x.ndim == 4 and max(x.shape[2:]) > SIDE:
+        high, wide = (-(-side // SIDE) for side in x.shape[2:])  # of a patch
+        height, width = x.shape[2] // high, x.shape[3] // wide
+        inner = x[:, :, : height * high, : width * wide]
+        x = inner.reshape(*x.shape[:2], height, high, width, wide).mean((3, 5), dtype=np.float32)
+    rows = x.reshape(len(x), -1).astype(np.float64)
+    if x.ndim == 2:
+        deviation = rows.std(0)
+        rows = (rows - rows.mean(0)) / np.where(deviation > 0, deviation, 1.0)
+    return rows
+
+
 def nearest(x: np.ndarray, k: int = NEAR) -> np.ndarray:
     """Return for every row the numbers of the k rows that lie nearest to it, int (n, k): Euclidean, without itself.
 
     Parameters
     ----------
     x : ndarray (n, ...)
-        Inputs. The columns of tables are scaled to a standard deviation of 1; images of more than 32 pixels a side are
-        averaged over patches.
+        Inputs; see `flattened`.
 
     Raises
     ------
@@ -160,24 +178,16 @@ def nearest(x: np.ndarray, k: int = NEAR) -> np.ndarray:
 
     if len(x) < 2:
         raise ValueError(f"neighbours need two rows; there are {len(x)}")
-    table = x.ndim == 2
-    if x.ndim == 4 and max(x.shape[2:]) > SIDE:
-        high, wide = (-(-side // SIDE) for side in x.shape[2:])  # of a patch
-        height, width = x.shape[2] // high, x.shape[3] // wide
-        inner = x[:, :, : height * high, : width * wide]
-        x = inner.reshape(*x.shape[:2], height, high, width, wide).mean((3, 5), dtype=np.float32)
-    x = x.reshape(len(x), -1).astype(np.float64)
-    if table:
-        deviation = x.std(0)
-        x = (x - x.mean(0)) / np.where(deviation > 0, deviation, 1.0)
-    return NearestNeighbors(n_neighbors=min(k, len(x) - 1)).fit(x).kneighbors(return_distance=False)
+    rows = flattened(x)
+    return NearestNeighbors(n_neighbors=min(k, len(x) - 1)).fit(rows).kneighbors(return_distance=False)
 
 
 def clusters(x: np.ndarray, count: int) -> np.ndarray:
     """Return the cluster of every row, int (n,): spectral clustering of the graph that joins rows that lie near.
 
-    Clusters follow chains of near rows, of whatever shape, where k-means cuts them. Rows are joined to their five
-    nearest, or to more where the graph would fall into more parts than there are clusters.
+    Clusters follow chains of near rows, of whatever shape, where k-means cuts them. Rows, equal ones taken as one, are
+    joined to their five nearest, or to more where the graph would fall into more large parts than there are clusters.
+    Small parts, such as outliers, get no cluster of their own: they go with the large part that lies nearest.
 
     Parameters
     ----------
@@ -194,18 +204,38 @@ def clusters(x: np.ndarray, count: int) -> np.ndarray:
     from scipy.sparse.csgraph import connected_components
     from sklearn.cluster import SpectralClustering
 
-    n, near = len(x), nearest(x, MOST)
+    _, first, same = np.unique(x.reshape(len(x), -1), axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # as they come, not as they sort
+    x, same = x[first[order]], np.argsort(order)[same.ravel()]
+    n = len(x)
     if n <= count + 1:
-        return np.arange(n)
+        return same
+    near = nearest(x, MOST)
     for k in range(min(NEAR, n - 1), near.shape[1] + 1):
         rows = np.repeat(np.arange(n, dtype=np.int32), k)  # scikit-learn takes no longer indices
         joined = coo_array((np.ones(n * k), (rows, near[:, :k].ravel().astype(np.int32))), (n, n)).tocsr()
-        if connected_components(joined, directed=False, return_labels=False) <= count:
+        part = connected_components(joined, directed=False)[1]
+        large = (np.bincount(part) >= SMALL * n / count)[part]
+        if len(np.unique(part[large])) <= count:
             break
+    if large.sum() <= count + 1:
+        large[:] = True
+    graph = (joined + joined.T)[large][:, large]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Graph is not fully connected")  # nor are clusters that lie apart
-        found = SpectralClustering(count, affinity="precomputed", random_state=0).fit(joined + joined.T)
-    return found.labels_.astype(np.int64)
+        found = SpectralClustering(count, affinity="precomputed", random_state=0).fit(graph)
+    return found.labels_.astype(np.int64)[to_large(x, large)][same]
+
+
+def to_large(x: np.ndarray, large: np.ndarray) -> np.ndarray:
+    """Return for every row its number among those that are large, or that of the nearest of them, int (n,)."""
+    from sklearn.neighbors import NearestNeighbors
+
+    rows, numbers = flattened(x), np.cumsum(large) - 1
+    if not large.all():
+        nearest_large = NearestNeighbors(n_neighbors=1).fit(rows[large])
+        numbers[~large] = nearest_large.kneighbors(rows[~large], return_distance=False)[:, 0]
+    return numbers
 
 
 def structure_of(
@@ -223,4 +253,5 @@ def structure_of(
     classes : int
     """
     of_source = None if x is None else clusters(x, classes)
-    return Structure(nearest(x_target), of_source, crowd, clusters(x_crowd, classes))
+    near = nearest(x_target) if len(x_target) > 1 else None
+    return Structure(near, of_source, crowd, clusters(x_crowd, classes))

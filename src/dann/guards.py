@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .domains import Domains
+from .evidence import flattened
 from .functional import domain_loss
 from .methods import Method, SourceOnly
 from .methods.dann import logits_of_domains
@@ -116,14 +117,15 @@ class Guards:
         self.every, self.schedule = max(1, steps // LOOKS), schedule or (lambda progress: 1.0)
         random = np.random.default_rng(0)
         chosen = [random.permutation(len(d.x))[:ROWS] for d in domains.all]
-        self.x = tensor_of(np.concatenate([d.x[rows] for d, rows in zip(domains.all, chosen, strict=True)])).to(device)
+        looked_at = np.concatenate([d.x[rows] for d, rows in zip(domains.all, chosen, strict=True)])
+        self.x = tensor_of(looked_at).to(device)
         self.several = bool((self.x[-len(chosen[-1]) :] != self.x[-1:]).any())  # different rows of the target
         self.domain = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
         self.n_source = len(self.domain) - len(chosen[-1])
         labels = [d.y[rows] for d, rows in zip(domains.sources, chosen, strict=False)]
         self.y = np.concatenate(labels) if labels and len(domains.classes) and method.classifies else None
         self.shares = None if self.y is None else np.bincount(self.y, minlength=len(domains.classes)) / len(self.y)
-        near = () if self.y is None else self.y[nearest_of(self.x, self.n_source)]
+        near = () if self.y is None else self.y[nearest_of(looked_at, self.n_source)]
         self.near = effective(np.bincount(near) / len(near)) if len(near) else 1.0  # what the shift itself leaves
         self.weights: dict[str, list[Tensor]] = {}
         self.asleep: dict[str, bool] = {}  # since the start
@@ -340,13 +342,10 @@ def harmful(events: Sequence[Event]) -> list[str]:
     return [event.message for event in events if event.over is None and event.kind != "dead-adversary"]
 
 
-def nearest_of(x: Tensor, n_source: int) -> np.ndarray:
+def nearest_of(x: np.ndarray, n_source: int) -> np.ndarray:
     """Return the number of the source row that lies nearest to each target row, which stand behind the source's."""
-    flat = x.flatten(1).double()
-    if x.dim() == 2:
-        deviation = flat[:n_source].std(0, correction=0)
-        flat = flat / torch.where(deviation > 0, deviation, 1.0)
-    return torch.cdist(flat[n_source:], flat[:n_source]).argmin(1).cpu().numpy()
+    rows = torch.from_numpy(flattened(x))
+    return torch.cdist(rows[n_source:], rows[:n_source]).argmin(1).numpy()
 
 
 def effective(shares: np.ndarray) -> float:
