@@ -153,7 +153,7 @@ def assess(
 ) -> Assessment:
     """Say whether to adapt, with which candidate, and how right it will be.
 
-    A candidate is ruled out if guards raised an alarm, or if its accuracy on the source is more than .05 below the
+    A candidate is ruled out if an alarm of a guard stands, or if its accuracy on the source is more than .05 below the
     baseline's. Of the others the one is taken whose classes follow the clusters of the target's inputs most (see the
     validator "input-ami"), if that is .01 more than the baseline's. Certainty does not choose: methods that train for
     it always have it. docs/judgement.md says how often this is right.
