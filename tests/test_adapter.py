@@ -577,6 +577,11 @@ def test_models_share_the_structure_of_the_inputs(arrays):
         assert made.crowd_clusters is seen.crowd_clusters
 
 
+def test_a_structure_asks_for_a_fitted_model(arrays):
+    with pytest.raises(NotFittedError):
+        DomainAdapter().structure(arrays.x, arrays.xt)
+
+
 def test_no_more_than_two_thousand_target_rows_are_clustered(make_arrays):
     data = make_arrays(60, 2100)
     model = DomainAdapter(steps=1, batch_size=8).fit(data.x, data.y, data.xt)
