@@ -231,8 +231,9 @@ def to_large(x: np.ndarray, large: np.ndarray) -> np.ndarray:
     """Return for every row its number among those that are large, or that of the nearest of them, int (n,)."""
     from sklearn.neighbors import NearestNeighbors
 
-    rows, numbers = flattened(x), np.cumsum(large) - 1
+    numbers = np.cumsum(large) - 1
     if not large.all():
+        rows = flattened(x)
         nearest_large = NearestNeighbors(n_neighbors=1).fit(rows[large])
         numbers[~large] = nearest_large.kneighbors(rows[~large], return_distance=False)[:, 0]
     return numbers

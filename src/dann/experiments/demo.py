@@ -66,7 +66,8 @@ def judge(study: Study, task: Task, models: dict[str, DomainAdapter], seed: int)
     if study.has(dataset=task.name, method="verdict", seed=seed):
         return
     rows = task.source_test.x, task.source_test.y, task.target_test.x
-    evidence = {name: [models[name].evidence(*rows, structure=True)] for name in ("source-only", "dann")}
+    seen = models["dann"].structure(task.source_test.x, task.target_test.x)
+    evidence = {name: [models[name].evidence(*rows, structure=seen)] for name in ("source-only", "dann")}
     study.add(dataset=task.name, method="verdict", seed=seed, **assess(evidence).report())
 
 

@@ -259,15 +259,11 @@ def judge(study: Study, case: Case, task: Task, seed: int) -> None:
     for c in found.candidates:
         row: Row = {**c.report(), "dataset": case.name, "method": c.name, "seed": seed, "training": c.seed}
         row["oracle_accuracy"] = None if c.model is None else float(c.model.score(*task.target_test))
-        row["classes"] = None if c.evidence is None else effective(shares_of(c.evidence.target_predicted))
+        predicted = None if c.evidence is None else c.evidence.target_predicted
+        row["classes"] = None if predicted is None else effective(np.bincount(predicted) / len(predicted))
         study.rows.append({key: value for key, value in row.items() if key != "name"})
     verdict = found.assessment.report()
     study.add(dataset=case.name, method="verdict", seed=seed, seconds=found.seconds, **verdict)
-
-
-def shares_of(labels: np.ndarray) -> np.ndarray:
-    """Return the shares of the classes that occur."""
-    return np.unique(labels, return_counts=True)[1] / len(labels)
 
 
 def plant(study: Study, seed: int) -> None:
