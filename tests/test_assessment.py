@@ -105,6 +105,43 @@ def test_a_choice_that_the_estimates_do_not_explain_says_what_does():
     assert ("its classes follow the target's own structure better" in made.sentence) == lower
 
 
+def test_what_contradicts_the_leader_is_held_for_less_right():
+    good, sure = trainings(0.95), trainings(0.7)
+    alone, beside = estimate(sure).accuracy, assess({"source-only": sure, "dann": good}).estimates["source-only"]
+    assert beside.parts["leader"] == pytest.approx(0.75, abs=0.01)  # as often as their classes are the same
+    assert abs(beside.accuracy - 0.7) < abs(alone - 0.7)
+    assert 0 <= beside.low <= 0.7 <= beside.high <= 1
+
+
+def test_the_leader_counts_as_much_as_it_follows_the_clusters():
+    candidates = {"source-only": trainings(0.7), "dann": trainings(0.95)}
+    own = {name: estimate(found) for name, found in candidates.items()}
+    made = assess(candidates).estimates
+    trust = own["dann"].parts["relative"]
+    pairs = [(a.crowd_classes, b.crowd_classes) for a in candidates["dann"] for b in candidates["source-only"]]
+    share = np.mean([a == b for a, b in pairs])
+    for k in range(3):
+        by_leader = share + own["dann"][k] - own["dann"].accuracy
+        assert made["source-only"][k] == pytest.approx((1 - trust) * own["source-only"][k] + trust * by_leader)
+        assert made["dann"][k] == own["dann"][k]
+
+
+def test_a_leader_whose_clusters_tell_nothing_does_not_count():
+    random = np.random.default_rng(0)
+    blind = lambda found: [replace(e, source_clusters=random.integers(2, size=300)) for e in found]  # noqa: E731
+    poor, good = blind(trainings(0.7)), blind(trainings(0.95))
+    made = assess({"source-only": poor, "dann": good}).estimates
+    assert not made["dann"].parts["told"]
+    assert made["source-only"][:3] == estimate(poor)[:3]
+
+
+def test_a_method_that_is_ruled_out_does_not_lead():
+    candidates = {"source-only": trainings(0.7), "dann": trainings(0.95)}
+    made = assess(candidates, alarms={"dann": ["collapse"]}).estimates
+    assert made["source-only"] == (*estimate(candidates["source-only"])[:3], made["source-only"].parts)
+    assert made["source-only"].parts["leader"] == 1
+
+
 def test_source_only_is_kept_where_nothing_is_better():
     made = assess({"source-only": trainings(0.95), "dann": trainings(0.95, seed=1)})
     assert (made.decision, made.choice) == ("keep", "source-only")
@@ -226,6 +263,10 @@ def test_what_does_not_fit_is_refused(change, message):
 def test_evidence_of_other_rows_is_refused():
     with pytest.raises(ValueError, match="the evidence of 'dann' is of other rows"):
         assess({"source-only": trainings(0.9), "dann": trainings(0.9, m=200)})
+    cut = lambda e: replace(e, crowd_clusters=e.crowd_clusters[:99], crowd_classes=e.crowd_classes[:99])  # noqa: E731
+    fewer = [cut(e) for e in trainings(0.9)]
+    with pytest.raises(ValueError, match="the evidence of 'dann' is of other rows"):
+        assess({"source-only": trainings(0.9), "dann": fewer})
 
 
 def test_constant_features_and_a_class_that_the_target_lacks_are_no_obstacle():

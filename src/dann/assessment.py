@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,7 +38,7 @@ class Estimate(NamedTuple):
     accuracy: float
     low: float
     high: float
-    parts: dict[str, float]  # "atc", "agreement", "input-ami", "relative" to the source's if "told", "source"
+    parts: dict[str, float]  # "atc", "agreement", "input-ami", "relative" to the source's if "told", "source", "leader"
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,8 @@ def assess(
     A candidate is ruled out if an alarm of a guard stands, or if its accuracy on the source is more than .05 below the
     baseline's. Of the others the one is taken whose classes follow the clusters of the target's inputs most (see the
     validator "input-ami"), if that is .01 more than the baseline's. Certainty does not choose: methods that train for
-    it always have it. docs/judgement.md says how often this is right.
+    it always have it. Estimates of the others are corrected by how often they agree with the one that follows most, see
+    `beside_leader`. docs/judgement.md says how often this is right.
 
     Parameters
     ----------
@@ -189,6 +190,10 @@ def assess(
         few = f"cannot tell: {n} held-out source rows and {m} target rows are too few, each needs {ROWS}"
         return Assessment("cannot tell", baseline, f"{few}. Keep {baseline}.", rows_to_label=ROWS)
     estimates = {name: estimate(trainings) for name, trainings in candidates.items()}
+    ruled_out = {
+        name: why for name in candidates if name != baseline and (why := flaws(estimates, name, baseline, alarms))
+    }
+    estimates = beside_leader(estimates, candidates, [name for name in candidates if name not in ruled_out])
     reasons = []
     if labelled is not None and len(labelled[0]):
         for name, trainings in candidates.items():
@@ -198,9 +203,6 @@ def assess(
             reasons.append(
                 f"{name}: {len(labelled[0])} labels make the interval {widths[1]:.2f} wide instead of {widths[0]:.2f}"
             )
-    ruled_out = {
-        name: why for name in candidates if name != baseline and (why := flaws(estimates, name, baseline, alarms))
-    }
     reasons += [f"{name} is ruled out: {'; '.join(why)}" for name, why in ruled_out.items()]
     own = estimates[baseline].parts["input-ami"]
     gains = {name: e.parts["input-ami"] - own for name, e in estimates.items() if name not in {*ruled_out, baseline}}
@@ -239,6 +241,44 @@ def assess(
     )
 
 
+def beside_leader(
+    estimates: Mapping[str, Estimate], candidates: Mapping[str, Sequence[Evidence]], eligible: Sequence[str]
+) -> dict[str, Estimate]:
+    """Correct estimates by how often the candidates agree with the one whose classes follow the target's clusters most.
+
+    The classes of that one, the leader, stand for the labels: a candidate is held for right as often as it agrees with
+    it, with the leader's interval around that. This counts as much as the leader follows the clusters of the target,
+    relative to the source's labels with the source's; the candidate's own signs count for the rest.
+
+    Parameters
+    ----------
+    estimates : mapping of str to Estimate
+        By each candidate's own signs.
+    candidates : mapping of str to sequence of Evidence
+    eligible : sequence of str
+        Those that may lead.
+
+    Returns
+    -------
+    dict
+        With the share of agreement as "leader" in the parts.
+    """
+    leader = max(eligible, key=lambda name: estimates[name].parts["input-ami"])
+    theirs = np.array(estimates[leader][:3])
+    trust = estimates[leader].parts["relative"] if estimates[leader].parts["told"] else 0.0
+    found = {}
+    for name, own in estimates.items():
+        pairs = product(candidates[name], candidates[leader])
+        same = 1.0 if name == leader else float(np.mean([a.crowd_classes == b.crowd_classes for a, b in pairs]))
+        mixed = np.array(own[:3])
+        if name != leader:
+            mixed = (1 - trust) * mixed + trust * np.clip(same + theirs - theirs[0], 0, 1)
+            mixed[:2] = np.minimum(mixed[:2], own.parts["source"])
+        accuracy, low, high = mixed.tolist()
+        found[name] = Estimate(accuracy, low, high, {**own.parts, "leader": same})
+    return found
+
+
 def by_labels(
     decision: str,
     choice: str,
@@ -268,9 +308,10 @@ def by_labels(
 def check(candidates: Mapping[str, Sequence[Evidence]], labelled: tuple[np.ndarray, np.ndarray] | None) -> None:
     """Raise where the candidates' evidence, or labels, do not fit together."""
     first = next(iter(candidates.values()))[0]
+    sizes = lambda e: (*e.target_logits.shape, None if e.crowd_classes is None else len(e.crowd_classes))  # noqa: E731
     for name, trainings in candidates.items():
         for e in trainings:
-            if e.target_logits.shape != first.target_logits.shape or not np.array_equal(e.source_y, first.source_y):
+            if sizes(e) != sizes(first) or not np.array_equal(e.source_y, first.source_y):
                 raise ValueError(f"the evidence of {name!r} is of other rows or classes than that of the others")
     if labelled is not None:
         rows, y = labelled
