@@ -1,5 +1,6 @@
 import contextlib
 import csv
+import gc
 import json
 import os
 import pickle
@@ -754,6 +755,17 @@ def test_help_needs_no_heavy_library():
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True)
         assert "CODE 0 []" in done.stdout
         assert done.stderr == ""
+
+
+def test_only_a_process_of_its_own_changes_the_garbage_collector(dann_):
+    before = gc.get_threshold()
+    dann_("--version")
+    assert gc.get_threshold() == before
+    code = (
+        "import gc, sys; from dann.cli import main; sys.argv = ['dann', '--version']; main(); print(gc.get_threshold())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{dann.__version__}\n{(10_000, *before[1:])}\n"
 
 
 def test_help_explains_every_command(dann_):

@@ -89,6 +89,13 @@ def test_importing_dann_waits_for_no_heavy_library(code):
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
+@pytest.mark.parametrize("name", ["dann.validators", "dann.experiments"])
+def test_the_parts_of_scikit_learn_wait_for_what_needs_them(name):
+    parts = {"sklearn.cluster", "sklearn.linear_model", "sklearn.manifold", "sklearn.metrics", "sklearn.neighbors"}
+    code = f"import {name}; import sys; print(sorted({parts} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_every_public_name_can_be_imported():
     assert [name for name in dann.__all__ if not hasattr(dann, name)] == []
     assert set(dann.__all__) <= set(dir(dann))

@@ -72,6 +72,11 @@ def test_choosing_c_on_the_test_half_is_never_lower(seed):
     assert proxy_a_distance(*samples, optimistic=True, seed=seed) >= proxy_a_distance(*samples, seed=seed)
 
 
+def test_threads_change_nothing_in_the_proxy_a_distance():
+    samples = two_samples(0.7, n=200)
+    assert proxy_a_distance(*samples, n_jobs=2) == proxy_a_distance(*samples)
+
+
 def test_choosing_c_on_the_test_half_finds_distance_where_there_is_none():
     """The paper's way, on many small samples of one distribution, is biased upwards."""
     samples = [two_samples(0.0, n=20, d=10, seed=seed) for seed in range(12)]

@@ -1,6 +1,8 @@
 """The command line: a thin skin over estimator, readers and experiments. Heavy imports wait for the command."""
 
 import ast
+import atexit
+import gc
 import hashlib
 import shutil
 import sys
@@ -473,6 +475,9 @@ def _say(text: str) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, 2 for bad input, 1 for a failed training, 130 for Ctrl-C."""
+    if argv is None:  # a process of its own, a second of which goes to collecting what libraries made, which stays
+        gc.set_threshold(10_000)
+        atexit.register(gc.freeze)
     try:
         app(argv, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:

@@ -6,11 +6,6 @@ import numpy as np
 from scipy.optimize import nnls
 from scipy.special import entr
 from scipy.stats import binom
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import train_test_split
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from .evidence import Evidence
 
@@ -49,6 +44,12 @@ def two_sample_test(x: np.ndarray, x_target: np.ndarray, *, max_rows: int = 2000
     Lopez-Paz & Oquab, Revisiting Classifier Two-Sample Tests, ICLR 2017, section 3 (https://arxiv.org/abs/1610.06545);
     the exact binomial distribution in place of its normal limit, and two classifiers in place of one.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import train_test_split
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     if x.shape[1:] != x_target.shape[1:]:
         raise ValueError(f"rows of shape {x.shape[1:]} and {x_target.shape[1:]} cannot be compared")
     n = min(len(x), len(x_target), max_rows)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.base import clone
 
 from .. import plots, runs
@@ -209,7 +210,7 @@ class Study:
             more["domain_accuracy"] = domain_accuracy(np.concatenate(predicted), truth)
         if pad:
             sides = adapter.transform(task.source_test.x[:2000]), adapter.transform(task.target_test.x[:2000])
-            more["pad"] = proxy_a_distance(*sides)
+            more["pad"] = proxy_a_distance(*sides, n_jobs=torch.get_num_threads())
         return more
 
     def add(self, **row: Any) -> None:

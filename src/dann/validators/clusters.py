@@ -4,15 +4,15 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import adjusted_mutual_info_score, v_measure_score
 
 from ..evidence import Evidence
 
 
 def clusters(evidence: Evidence) -> np.ndarray:
     """Return the k-means cluster of every target row's features, int (m,), as many clusters as classes."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
     m = len(evidence.target_features)
     if m < evidence.n_classes:
         raise ValueError(f"{m} target rows cannot make {evidence.n_classes} clusters, one a class")
@@ -39,6 +39,8 @@ def class_ami(evidence: Evidence) -> float:
     Musgrave et al., Three New Validators and a Large-Scale Benchmark Ranking for Unsupervised Domain Adaptation, 2022
     (https://arxiv.org/abs/2208.07360).
     """
+    from sklearn.metrics import adjusted_mutual_info_score
+
     return compared(adjusted_mutual_info_score, evidence)
 
 
@@ -47,4 +49,6 @@ def v_measure(evidence: Evidence) -> float:
 
     As `class_ami`, without the correction for chance.
     """
+    from sklearn.metrics import v_measure_score
+
     return compared(v_measure_score, evidence)

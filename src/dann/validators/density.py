@@ -1,10 +1,6 @@
 """How much more likely each source row is in the target: importance weights from a domain classifier."""
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from ..evidence import Evidence
 
@@ -22,6 +18,11 @@ def importance_weights(evidence: Evidence) -> np.ndarray:
     ValueError
         Fewer than five rows on a side.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     if KEPT in vars(evidence):
         return vars(evidence)[KEPT]
     n, m = len(evidence.source_y), len(evidence.target_logits)

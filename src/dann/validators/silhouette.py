@@ -1,7 +1,6 @@
 """How far apart the predicted classes of the target lie."""
 
 import numpy as np
-from sklearn.metrics import silhouette_score
 
 from ..evidence import Evidence
 
@@ -14,6 +13,8 @@ def silhouette(evidence: Evidence) -> float:
     Rewards predicted classes that are dense and far apart. Fails on features that collapse, and where large distances
     inside a class are what the task has. At most 2,000 rows, drawn at random, are looked at.
     """
+    from sklearn.metrics import silhouette_score
+
     x, predicted = evidence.target_features, evidence.target_predicted
     if len(x) > ROWS:
         rows = np.random.default_rng(0).choice(len(x), ROWS, replace=False)

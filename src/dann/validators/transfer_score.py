@@ -1,7 +1,6 @@
 """Clusterability of the target's features and information in its predictions, after TransferScore."""
 
 import numpy as np
-from sklearn.neighbors import NearestNeighbors
 
 from ..evidence import Evidence
 from .information_maximization import information_maximization
@@ -14,6 +13,8 @@ def hopkins(x: np.ndarray, seed: int = 0) -> float:
 
     Compares distances from random points in the rows' box to the nearest row with those between rows.
     """
+    from sklearn.neighbors import NearestNeighbors
+
     random = np.random.default_rng([seed, 1])
     n = max(1, round(SHARE * len(x)))
     points = random.uniform(x.min(0), x.max(0), (n, x.shape[1]))
