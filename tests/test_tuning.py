@@ -1,6 +1,7 @@
 """Hyper-parameter search on small made-up data."""
 
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -120,3 +121,13 @@ def test_the_extra_is_named_where_optuna_is_missing(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"tuning needs Optuna: pip install 'dann\[tune\]'"):
         tune(base(), SPACE, *data)
+
+
+def test_clusters_that_tell_nothing_are_warned_of(data):
+    x, y, xt = data
+    y = np.random.default_rng(0).permutation(y)
+    with pytest.warns(UserWarning, match="say next to nothing about its classes"):
+        tune(base(), SPACE, x, y, xt, trials=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tune(base(), SPACE, x, y, xt, trials=1, validator="entropy")

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from sklearn.base import clone
 
 from .adapter import DomainAdapter, TrainingFailed, TrainingWarning
+from .assessment import UNTOLD
 from .domains import as_inputs
 from .engine import Step
 from .guards import harmful
 from .runs import fingerprint
 from .selection import divided, evidence_of, rehearse
 from .validators import VALIDATORS
+from .validators.input_ami import ami
 
 if TYPE_CHECKING:
     import optuna
@@ -52,7 +54,8 @@ def tune(
     X, y, X_target
         As for `DomainAdapter.fit`. A fifth of both domains is held out.
     validator : str
-        Name from ``dann list``. Not "agreement", which needs several trainings.
+        Name from ``dann list``. Not "agreement", which needs several trainings. A warning says where "input-ami" has
+        nothing to go by: clusters of the source's inputs that have next to nothing to do with its classes.
     trials : int
         How many to add, ≥ 1.
     checkpoints : int
@@ -95,6 +98,13 @@ def tune(
         if value < 1:
             raise ValueError(f"{what}={value} must be at least 1")
     _, data, held_out = divided(X, y, X_target)
+    found = held_out.structure.source_clusters
+    if validator == "input-ami" and found is not None and (told := ami(held_out.rows[1], found)) < UNTOLD:
+        warnings.warn(
+            f"clusters of the source's inputs say next to nothing about its classes (adjusted mutual information "
+            f"{told:.2f}), nor may those of the target's: give another validator than 'input-ami'",
+            stacklevel=2,
+        )
     base = clone(adapter).set_params(on_collapse="warn")
     rehearse(base, data)
 
