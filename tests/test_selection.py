@@ -232,6 +232,20 @@ def test_a_comparison_is_kept_and_judges_other_rows_later(data, make_arrays, tmp
     assert own.high - own.low < before.high - before.low
 
 
+def test_another_choice_than_the_saved_one_says_where_its_model_is(data, make_arrays, tmp_path, compared):
+    model = compared.save(tmp_path)
+    later = make_arrays(10, 400, seed=5).xt
+    taken = reassess(tmp_path, later)
+    assert any(str(model) in reason for reason in taken.reasons) == (taken.choice != compared.assessment.choice)
+    path = tmp_path / "comparison.json"
+    kept = json.loads(path.read_text())
+    kept["assessment"]["choice"] = "dann" if taken.choice == "mcc" else "mcc"
+    path.write_text(json.dumps(kept))
+    said = reassess(tmp_path, later).reasons[-1]
+    assert f"{model} is the model of {kept['assessment']['choice']}; that of {taken.choice} is " in said
+    assert np.isfinite(DomainAdapter.load(said.split()[-1]).predict_proba(later)).all()
+
+
 def test_a_folder_without_a_comparison_is_told(tmp_path, data):
     with pytest.raises(FileNotFoundError, match="holds no comparison: dann compare writes one there"):
         reassess(tmp_path, data[2])

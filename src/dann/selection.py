@@ -470,7 +470,9 @@ def verdict(candidates: Sequence[Candidate]) -> Assessment:
 def reassess(
     folder: str | Path, X_target: Any, y_target: Any = None, *, device: str = "auto", seed: int = 0
 ) -> Assessment:
-    """Judge what a comparison chose on other target rows, such as those of the next month; no source is needed.
+    """Judge what a comparison trained on other target rows, such as those of the next month; no source is needed.
+
+    All its models are judged anew, and where another one is taken than the comparison saved, a reason says where it is.
 
     Parameters
     ----------
@@ -496,7 +498,9 @@ def reassess(
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no comparison: dann compare writes one there")
     try:
-        judges = [(str(judge["name"]), list(judge["alarms"])) for judge in runs.read_json(path)["judges"]]
+        report = runs.read_json(path)
+        judges = [(str(judge["name"]), list(judge["alarms"])) for judge in report["judges"]]
+        saved = str(report["assessment"]["choice"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no readable comparison ({error!r}); run dann compare again") from error
     models, before = [], []
@@ -519,7 +523,13 @@ def reassess(
         evidence.setdefault(name, []).append(made)
         alarms.setdefault(name, []).extend(map(str, seen))
     known = np.flatnonzero(codes >= 0), codes[codes >= 0]
-    return assess(evidence, baseline=BASELINE, alarms=alarms, labelled=known)
+    found = assess(evidence, baseline=BASELINE, alarms=alarms, labelled=known)
+    if found.choice != saved:
+        place = folder / "judges" / f"{[name for name, _ in judges].index(found.choice)}.safetensors"
+        found.reasons.append(
+            f"{folder / 'model.safetensors'} is the model of {saved}; that of {found.choice} is {place}"
+        )
+    return found
 
 
 def reverse_risk(
