@@ -120,6 +120,7 @@ def test_the_leader_counts_as_much_as_it_follows_the_clusters():
     trust = own["dann"].parts["relative"]
     pairs = [(a.crowd_classes, b.crowd_classes) for a in candidates["dann"] for b in candidates["source-only"]]
     share = np.mean([a == b for a, b in pairs])
+    assert share < own["source-only"].parts["source"]
     for k in range(3):
         by_leader = share + own["dann"][k] - own["dann"].accuracy
         assert made["source-only"][k] == pytest.approx((1 - trust) * own["source-only"][k] + trust * by_leader)
@@ -308,3 +309,26 @@ def test_no_more_rows_are_suggested_than_there_are(n):
 
 def test_no_estimate_is_above_the_accuracy_on_the_source():
     assert estimate(trainings(0.99, source=0.8)).accuracy == pytest.approx(0.8)
+
+
+def test_who_agrees_with_the_leader_more_than_it_is_right_on_the_source_keeps_its_interval():
+    poor = trainings(0.95, source=0.7)
+    made = assess({"source-only": poor, "dann": trainings(0.96, source=0.72)}).estimates["source-only"]
+    assert made.parts["leader"] > 0.9
+    assert made.accuracy <= made.parts["source"]
+    assert made.low < made.accuracy - 0.01
+
+
+def test_where_no_shift_is_seen_a_small_gain_is_held_for_chance():
+    def unshifted(found):
+        return [replace(e, target_features=e.source_features) for e in found]
+
+    better = {"source-only": trainings(0.95), "dann": trainings(0.955)}
+    made = assess(better)
+    assert made.shift.kind != "none"
+    gain = made.estimates["dann"].parts["input-ami"] - made.estimates["source-only"].parts["input-ami"]
+    assert 0.01 < gain < 0.05
+    assert made.decision == "adapt"
+    made = assess({name: unshifted(found) for name, found in better.items()})
+    assert made.shift.kind == "none"
+    assert made.choice == "source-only"

@@ -26,6 +26,7 @@ UNTOLD = 0.05  # mutual information of the source's labels with its clusters, be
 USUAL = 0.7  # what stands for the sign then, with the widest interval
 FALL = 0.05  # of source accuracy below source-only's, that rules a method out
 GAIN = 0.01  # of the mutual information with the target's clusters above source-only's, from which on a method is taken
+UNSEEN_GAIN = 0.05  # the same where no shift is seen: less may be chance
 INFORMATIVE = 0.1  # mutual information below which clusters tell nothing
 LABELS = 10  # labelled rows, from which on they have a say in the choice
 SURE = 0.9
@@ -155,9 +156,9 @@ def assess(
 
     A candidate is ruled out if an alarm of a guard stands, or if its accuracy on the source is more than .05 below the
     baseline's. Of the others the one is taken whose classes follow the clusters of the target's inputs most (see the
-    validator "input-ami"), if that is .01 more than the baseline's. Certainty does not choose: methods that train for
-    it always have it. Estimates of the others are corrected by how often they agree with the one that follows most, see
-    `beside_leader`. docs/judgement.md says how often this is right.
+    validator "input-ami"), if that is .01 more than the baseline's, or .05 where no shift is seen. Certainty does not
+    choose: methods that train for it always have it. Estimates of the others are corrected by how often they agree with
+    the one that follows most, see `beside_leader`. docs/judgement.md says how often this is right.
 
     Parameters
     ----------
@@ -226,10 +227,12 @@ def assess(
             decision, choice = "cannot tell", baseline
             reasons.append("clusters of the inputs say little about classes here")
         else:
-            decision, choice = ("adapt", best) if gains[best] > GAIN else ("keep", baseline)
+            least = UNSEEN_GAIN if shift.kind == "none" else GAIN
+            decision, choice = ("adapt", best) if gains[best] > least else ("keep", baseline)
     needed = None if rival is None else labels_needed(candidates[baseline], candidates[rival])
     if labelled is not None and rival is not None and needed is not None and len(labelled[0]) >= LABELS:
-        decision, choice = by_labels(decision, choice, candidates, labelled, [rival, *gains], baseline, needed, reasons)
+        rivals = [rival, *gains, *ruled_out]
+        decision, choice = by_labels(decision, choice, candidates, labelled, rivals, baseline, needed, reasons)
     wide = estimates[choice].high - estimates[choice].low > OPEN
     if decision == "keep" and wide and rival is not None:
         decision = "cannot tell"
@@ -272,8 +275,8 @@ def beside_leader(
         same = 1.0 if name == leader else float(np.mean([a.crowd_classes == b.crowd_classes for a, b in pairs]))
         mixed = np.array(own[:3])
         if name != leader:
-            mixed = (1 - trust) * mixed + trust * np.clip(same + theirs - theirs[0], 0, 1)
-            mixed[:2] = np.minimum(mixed[:2], own.parts["source"])
+            most = min(same, own.parts["source"])  # the upper end alone may be above the accuracy on the source
+            mixed = (1 - trust) * mixed + trust * np.clip(np.array([most, most, same]) + theirs - theirs[0], 0, 1)
         accuracy, low, high = mixed.tolist()
         found[name] = Estimate(accuracy, low, high, {**own.parts, "leader": same})
     return found

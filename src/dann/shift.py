@@ -134,7 +134,7 @@ def shares(joint: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.nda
 class Diagnosis(NamedTuple):
     """Result of `diagnose`."""
 
-    kind: str  # "none", "labels", "inputs" or "both"
+    kind: str  # "none", "labels", "inputs", "both" or "unclear": some shift
     accuracy: float  # of a classifier of the domains; .5 is chance
     p_value: float
     p_value_weighted: float  # the same where source rows come as often as the target's class shares ask for
@@ -147,8 +147,9 @@ class Diagnosis(NamedTuple):
     def sentences(self) -> list[str]:
         """Return what to tell the user."""
         kinds = {
-            "none": f"no shift is seen between the domains (p = {self.p_value:.2g})",
-            "labels": "the shift is mostly one of class shares",
+            "none": f"no shift is seen between the domains' features (p = {self.p_value:.2g})",
+            "labels": "the shift is mostly one of class shares, as far as the model's predictions tell",
+            "unclear": "the domains differ; the rows are too few to tell whether in their inputs or in class shares",
             "inputs": f"the inputs shift: {self.accuracy:.0%} of the rows can be told to be source or target",
             "both": "inputs and class shares shift, as far as the model's predictions tell",
         }
@@ -163,7 +164,8 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
 
     Take one that was trained on the source alone, as alignment hides shifts. There is a shift if a classifier tells the
     domains apart (`two_sample_test`); it is one of labels if it cannot once source rows come in the class shares that
-    `estimate_label_shift` finds. Under a shift of inputs these shares are as wrong as the model's predictions are.
+    `estimate_label_shift` finds, and still could with as few rows in the source's own shares. Under a shift of inputs
+    these shares are as wrong as the model's predictions are.
 
     Parameters
     ----------
@@ -191,13 +193,17 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
     random = np.random.default_rng(seed)
     p = labels.weights[evidence.source_y]
     kept = np.flatnonzero(random.random(len(p)) < p / max(p.max(), 1e-12))  # thinned: copies would be in both halves
-    enough = len(kept) >= 10
-    weighted = two_sample_test(evidence.source_features[kept], evidence.target_features, seed=seed) if enough else test
+    weighted = again = test
+    if len(kept) >= 10:
+        few = random.permutation(len(p))[: len(kept)]  # as few, and the source's class shares
+        weighted, again = (
+            two_sample_test(evidence.source_features[rows], evidence.target_features, seed=seed) for rows in (kept, few)
+        )
     differ = bool(((labels.low > of_source) | (labels.high < of_source)).any())
     if test.p_value > level:
         kind = "none"
     elif differ:
-        kind = "labels" if weighted.p_value > level else "both"
+        kind = "both" if weighted.p_value <= level else "labels" if again.p_value <= level else "unclear"
     else:
         kind = "inputs"
     error = min(1 - test.accuracy, 0.5)  # Fano: a bit of the domain less the entropy of the classifier's mistakes
