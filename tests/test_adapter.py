@@ -14,6 +14,7 @@ from torch import nn
 import dann.adapter
 from dann import DANN, MLP, DomainAdapter, Method, MNISTNet, ModelFileError, TrainingDiverged
 from dann.evidence import clusters, mixtures
+from dann.functional import domain_loss
 from dann.validators import VALIDATORS
 
 
@@ -666,3 +667,34 @@ def test_assess_takes_data_frames_and_looks_at_a_thousand_rows(judged, make_arra
     monkeypatch.setattr(DomainAdapter, "outputs", lambda self, X: (seen.append(len(X)), real(self, X))[1])
     models["dann"][0].assess(pd.DataFrame(many.x), pd.Series(many.y), pd.DataFrame(many.xt))
     assert set(seen) == {1000}
+
+
+def test_weights_that_the_last_step_breaks_are_told(arrays):
+    with pytest.raises(TrainingDiverged, match=r"outputs are infinite or NaN after the last step: lower lr \(now 1e"):
+        adapter("source-only", steps=1, lr=1e38, optimizer="sgd").fit(arrays.x, arrays.y, arrays.xt)
+
+
+@dataclass
+class OwnHead(Method):
+    """An own domain head, of as many outputs as the user likes."""
+
+    outputs: int = 2
+
+    def build(self, net):
+        return {"domain": nn.Linear(net.dim, self.outputs)}
+
+    def loss(self, net, source, target, progress):
+        features = torch.cat([source.features, target.features]).detach()
+        domain = torch.cat([source.domain, target.domain])
+        logits = net.parts["domain"](features)
+        return {"label": self.label_loss(source, target), "domain": domain_loss(logits, domain)}
+
+
+def test_an_own_domain_head_with_an_output_a_domain_is_understood(make_arrays):
+    made = make_arrays(300, 300)
+    model = adapter(OwnHead(), steps=300, batch_size=64).fit(made.x, made.y, made.xt)
+    assert (model.predict_domain(made.xt) == 1).mean() > 0.9
+    assert (model.predict_domain(made.x) == 0).mean() > 0.9
+    one = adapter(OwnHead(outputs=4), steps=4).fit(made.x, made.y, made.xt)
+    with pytest.raises(ValueError, match=r'the part "domain" gives outputs of shape \(600, 4\); a domain head of 2'):
+        one.predict_domain(np.concatenate([made.x, made.xt]))

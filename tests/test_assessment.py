@@ -332,3 +332,12 @@ def test_where_no_shift_is_seen_a_small_gain_is_held_for_chance():
     made = assess({name: unshifted(found) for name, found in better.items()})
     assert made.shift.kind == "none"
     assert made.choice == "source-only"
+
+
+def test_labels_overrule_a_rule_out_beside_other_candidates_too():
+    candidates = {"source-only": trainings(0.6), "good": trainings(0.97, source=0.8), "other": trainings(0.62)}
+    rows = np.arange(60)
+    for names in (("source-only", "good"), tuple(candidates)):
+        made = assess({name: candidates[name] for name in names}, labelled=(rows, truth()[:60]))
+        assert any("good is ruled out" in reason for reason in made.reasons)
+        assert (made.decision, made.choice) == ("adapt", "good"), names

@@ -10,7 +10,17 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
-from dann.functional import GradientReversal, annealing, cross_entropy, domain_loss, reverse_gradient, warmup
+from dann.functional import (
+    GradientReversal,
+    annealing,
+    covariance,
+    cross_entropy,
+    domain_loss,
+    reverse_gradient,
+    warmup,
+)
+from dann.methods.mcc import confusion
+from dann.methods.sliced_wasserstein import sliced_distance
 
 STRENGTHS = [0.0, 0.25, 1.0, 3.0, torch.tensor(0.25)]
 
@@ -226,3 +236,20 @@ def test_cross_entropy_without_any_known_label_is_zero_and_pulls_nowhere():
     loss.backward()
     assert loss.item() == 0
     assert (logits.grad == 0).all()
+
+
+def test_losses_are_computed_in_single_precision_inside_autocast():
+    torch.manual_seed(0)
+    x, logits = torch.randn(64, 8), torch.randn(64, 3)
+    domain = torch.arange(64) % 2
+    directions = F.normalize(torch.randn(8, 5), dim=0)
+    losses = {
+        "covariance": lambda: covariance(x),
+        "smoothed": lambda: domain_loss(logits[:, :2], domain, smoothing=0.1),
+        "confusion": lambda: confusion(logits, 2.5),
+        "sliced": lambda: sliced_distance(x[:32], x[32:] + 1, directions),
+    }
+    for name, loss in losses.items():
+        exact = loss()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(loss(), exact), name

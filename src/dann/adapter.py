@@ -406,6 +406,10 @@ class Adapter(BaseEstimator, ABC):
         if average is not None:
             average.copy_to_network()
             self._average = None
+        net.eval()
+        with torch.no_grad():  # no loss has seen the last step
+            if not all(bool(values.isfinite().all()) for values in net(guards.x)):
+                raise TrainingDiverged(f"outputs are infinite or NaN after the last step: lower lr (now {self.lr})")
 
     def snapshot(self) -> Self:
         """Return a fitted copy of this estimator as it stands, in the midst of a training too (see ``on_step``).

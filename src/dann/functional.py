@@ -97,6 +97,12 @@ def single(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Return the matrix product in the precision of its factors, inside autocast too: sums in a loss need it."""
+    with torch.autocast(a.device.type, enabled=False):
+        return a @ b
+
+
 def cross_entropy(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
     """Mean cross entropy in nats over the rows whose label is known (``labels >= 0``); 0 when there is none.
 
@@ -145,8 +151,9 @@ def mean_entropy(logits: Tensor) -> Tensor:
 
 def covariance(x: Tensor) -> Tensor:
     """Unbiased covariance of rows, (n, d) → (d, d), n ≥ 2."""
+    x = single(x)
     x = x - x.mean(0)
-    return x.T @ x / (len(x) - 1)
+    return product(x.T, x) / (len(x) - 1)
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
@@ -239,4 +246,4 @@ def domain_loss(
     if not smoothing:
         return F.cross_entropy(logits, domain, weight=share.to(logits.dtype), reduction="sum")
     per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing)
-    return per_row @ share.to(per_row.dtype)[domain]
+    return (per_row * share.to(per_row.dtype)[domain]).sum()

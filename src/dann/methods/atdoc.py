@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..domains import Domains
+from ..functional import product
 from ..network import Network, View
 from .base import Method, Terms
 
@@ -47,7 +48,7 @@ class Memory(nn.Module):
         Predictions are squared, divided by what each class has of them in the whole memory, and normalised: sharper,
         and no class rules. Zeros stand for neighbours that are not there yet.
         """
-        similarity = F.normalize(view.features).to(self.features) @ self.features.T
+        similarity = product(F.normalize(view.features).to(self.features), self.features.T)
         absent = (self.index == -1) | (self.index == view.index[:, None])
         nearest = similarity.masked_fill(absent, -2.0).topk(n, dim=1).indices
         sharp = self.probabilities.square() * (self.index != -1)[:, None]

@@ -36,7 +36,12 @@ class Method(BaseEstimator):
         """Raise ValueError where the method cannot be trained on these domains."""
 
     def build(self, net: Network) -> dict[str, nn.Module]:
-        """Return the modules that this method trains beside the network, by name."""
+        """Return the modules that this method trains beside the network, by name.
+
+        One that is named "domain" is taken for a classifier of domains, by `DomainAdapter.predict_domain` and by the
+        guards: it sees what `domain_input` returns, and has as many outputs as there are domains, or one fewer, the
+        first domain's logit being 0 then.
+        """
         return {}
 
     def learning_rates(self) -> dict[str, float]:

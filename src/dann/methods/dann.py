@@ -25,8 +25,19 @@ def domain_head(net: Network, hidden: tuple[int, ...] | None) -> nn.Module:
 
 
 def logits_of_domains(net: Network, seen: Tensor) -> Tensor:
-    """Return the logits (n, domains) of the part "domain" for what it sees, (n, dim) features as a rule."""
-    return F.pad(single(net.parts["domain"](seen)), (1, 0))
+    """Return the logits (n, domains) of the part "domain" for what it sees, (n, dim) features as a rule.
+
+    Where it has one output fewer than there are domains, the first domain's logit is 0.
+    """
+    logits = single(net.parts["domain"](seen))
+    if logits.shape[1:] == (net.n_domains,):
+        return logits
+    if logits.shape[1:] != (net.n_domains - 1,):
+        raise ValueError(
+            f'the part "domain" gives outputs of shape {tuple(logits.shape)}; a domain head of {net.n_domains} domains '
+            f"has {net.n_domains} outputs a row, or {net.n_domains - 1}, the first domain's logit being 0 then"
+        )
+    return F.pad(logits, (1, 0))
 
 
 @dataclass

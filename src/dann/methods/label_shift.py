@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..functional import product
 from ..network import View
 
 DECAY = 0.99  # of the running means: about the last hundred batches
@@ -46,7 +47,7 @@ class LabelShift(nn.Module):
         numbers = torch.arange(len(self.shares), device=y.device)
         labels = (y[:, None] == numbers).to(self.shares)  # one_hot would wait for a GPU
         now = {
-            "confusion": source_logits.softmax(1).T.to(labels) @ labels / len(labels),
+            "confusion": product(source_logits.softmax(1).T.to(labels), labels) / len(labels),
             "predicted": target_logits.softmax(1).mean(0),
             "shares": labels.mean(0),
         }
@@ -57,5 +58,5 @@ class LabelShift(nn.Module):
         v = self.weights * shares
         step = 1 / (matrix.square().sum() + 1e-12)  # below 1 / the largest curvature
         for _ in range(ROUNDS):
-            v = onto_simplex(v - step * (matrix.T @ (matrix @ v - self.predicted)))
+            v = onto_simplex(v - step * product(matrix.T, product(matrix, v) - self.predicted))
         self.weights.copy_(v / shares)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..functional import entropy
+from ..functional import entropy, product
 from ..network import Network, View
 from .base import Method, Terms
 
@@ -26,7 +26,7 @@ def confusion(logits: Tensor, temperature: float) -> Tensor:
     probabilities = logits.softmax(1)
     certainty = 1 + torch.exp(-entropy(logits.detach()))
     weight = certainty * (len(certainty) / certainty.sum())
-    matrix = (probabilities * weight[:, None]).T @ probabilities
+    matrix = product((probabilities * weight[:, None]).T, probabilities)
     matrix = matrix / matrix.sum(1, keepdim=True).clamp_min(torch.finfo(matrix.dtype).tiny)
     return (matrix.sum() - matrix.trace()) / len(matrix)
 

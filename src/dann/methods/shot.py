@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..domains import Batch, Domains
-from ..functional import entropy, mean_entropy
+from ..functional import entropy, mean_entropy, product
 from ..network import Network
 from .base import Method, Move
 
@@ -29,10 +29,10 @@ class Centres(nn.Module):
     @torch.no_grad()
     def nearest(self, features: Tensor, probabilities: Tensor) -> Tensor:
         """Take in rows (n, dim) with probabilities (n, classes); return the class of the centre nearest by angle."""
-        self.sums.mul_(DECAY).add_((probabilities.T @ features).to(self.sums))
+        self.sums.mul_(DECAY).add_(product(probabilities.T.to(features), features).to(self.sums))
         self.mass.mul_(DECAY).add_(probabilities.sum(0).to(self.mass))
         centres = F.normalize(self.sums / self.mass[:, None].clamp_min(torch.finfo(self.mass.dtype).tiny))
-        return (F.normalize(features).to(centres) @ centres.T).argmax(1)
+        return product(F.normalize(features).to(centres), centres.T).argmax(1)
 
 
 @dataclass

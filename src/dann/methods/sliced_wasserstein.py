@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..domains import Domains
-from ..functional import single
+from ..functional import product, single
 from ..network import Network, View
 from .base import Method, Terms
 
@@ -21,7 +21,7 @@ def sliced_distance(a: Tensor, b: Tensor, directions: Tensor) -> Tensor:
     directions : Tensor (d, p)
         Columns of length 1.
     """
-    along = sorted((single(x @ directions).sort(0).values for x in (a, b)), key=len)
+    along = sorted((product(single(x), directions).sort(0).values for x in (a, b)), key=len)
     shorter, longer = along
     if len(shorter) < len(longer):
         steps = torch.linspace(0, len(longer) - 1, len(shorter), device=a.device, dtype=longer.dtype)
