@@ -91,6 +91,11 @@ def test_numpy_values_are_written_as_plain_json(tmp_path):
     assert runs.read_json(path) == {"a": 0.5, "b": [0, 1, 2], "c": 7}
 
 
+def test_nan_becomes_null_for_readers_that_know_no_nan():
+    content = {"a": [1.0, float("nan")], "b": (np.float32("inf"), np.array([np.nan, 2.0])), "c": "NaN", "d": 3}
+    assert runs.without_nan(content) == {"a": [1.0, None], "b": [None, [None, 2.0]], "c": "NaN", "d": 3}
+
+
 def test_what_json_does_not_know_is_refused_by_its_type(tmp_path):
     with pytest.raises(TypeError, match="set cannot be written as JSON"):
         runs.write_json(tmp_path / "x.json", {"a": {1}})

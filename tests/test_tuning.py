@@ -80,7 +80,8 @@ def test_another_search_in_the_same_file_is_refused_and_the_same_goes_on_with_ot
     more = drawn(tune(**search))
     assert more[:2] == first
     assert len(set(more)) == 4
-    for other in ({"validator": "entropy"}, {"adapter": base(steps=5)}, {"space": {"lr": (0.1, 0.2)}}):
+    others = {"validator": "entropy"}, {"adapter": base(steps=5)}, {"space": {"lr": (0.1, 0.2)}}, {"y": 1 - data[1]}
+    for other in others:
         with pytest.raises(ValueError, match="holds a search with other data, settings, space or validator"):
             tune(**{**search, **other})
 
@@ -131,3 +132,12 @@ def test_clusters_that_tell_nothing_are_warned_of(data):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tune(base(), SPACE, x, y, xt, trials=1, validator="entropy")
+
+
+@pytest.mark.parametrize("space", [{"batch_size": [8, "many"]}, {"lr": (-0.1, 0.1)}, {"batch_size": (0, 8)}])
+def test_settings_that_cannot_train_are_refused_before_anything_is_kept(space, data, tmp_path, capsys):
+    place = tmp_path / "trials.log"
+    with pytest.raises(ValueError, match="must be a"):
+        tune(base(), space, *data, trials=1, storage=place)
+    assert "Traceback" not in capsys.readouterr().err
+    assert tune(base(), {"batch_size": [8, 16]}, *data, trials=1, storage=place).best_params["batch_size"] in (8, 16)

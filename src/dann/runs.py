@@ -51,6 +51,17 @@ def write_json(path: str | os.PathLike[str], content: Any) -> Path:
     return write(path, json.dumps(content, indent=1, default=plain) + "\n")
 
 
+def without_nan(content: Any) -> Any:
+    """Return JSON values with None for NaN and infinities, which other readers of JSON refuse."""
+    if isinstance(content, dict):
+        return {key: without_nan(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [without_nan(value) for value in content]
+    if isinstance(content, np.ndarray):
+        return without_nan(content.tolist())
+    return None if isinstance(content, (float, np.floating)) and not np.isfinite(content) else content
+
+
 def plain(value: Any) -> Any:
     """Turn NumPy values into those that JSON knows."""
     if isinstance(value, np.ndarray):

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from sklearn.base import clone
 
 from .adapter import DomainAdapter, TrainingFailed, TrainingWarning
 from .assessment import UNTOLD
-from .domains import as_inputs
+from .domains import as_inputs, as_labels
 from .engine import Step
 from .guards import harmful
 from .runs import fingerprint
@@ -107,6 +108,9 @@ def tune(
         )
     base = clone(adapter).set_params(on_collapse="warn")
     rehearse(base, data)
+    for name, choices in space.items():
+        for value in choices if isinstance(choices, list) else choices[:2]:  # each by itself, before anything is kept
+            rehearse(clone(base).set_params(**{name: value}), data)
 
     def objective(trial: "optuna.Trial") -> float:
         model = clone(base).set_params(**{name: suggest(trial, name, choices) for name, choices in space.items()})
@@ -136,7 +140,7 @@ def tune(
                 trial.set_user_attr("alarm", str(failure))
                 raise optuna.TrialPruned(str(failure)) from failure
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings are the tracebacks of what is raised anyway
     study = optuna.create_study(
         direction="maximize",
         pruner=optuna.pruners.MedianPruner(),
@@ -145,13 +149,15 @@ def tune(
         load_if_exists=True,
     )
     arrays = [as_inputs(side, "the data") for side in (X, X_target)]
-    mark = fingerprint(arrays, {"adapter": base.config(), "space": repr(dict(space)), "validator": validator})
+    classes, codes = np.unique(as_labels(y, len(arrays[0]), "y"), return_inverse=True)
+    searched = {"space": repr(dict(space)), "validator": validator, "classes": classes.tolist()}
+    mark = fingerprint([*arrays, codes], {"adapter": base.config(), **searched})
     if study.user_attrs.get("fingerprint", mark) != mark:
         raise ValueError(
             f"{storage} holds a search with other data, settings, space or validator; give another, or delete it"
         )
-    study.set_user_attr("fingerprint", mark)
     study.sampler = optuna.samplers.TPESampler(seed=seed + 1000 * len(study.trials))  # goes on, and not anew
+    study.set_user_attr("fingerprint", mark)
     study.optimize(objective, n_trials=trials)
     if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials):
         raise TrainingFailed(

@@ -21,6 +21,7 @@ from ..metrics import domain_accuracy, proxy_a_distance
 
 Row = dict[str, Any]
 PARTS = ("models", "figures", "trainings", "snapshots")  # folders of a study, replaced when it is started anew
+RESULTS = ("model.safetensors", "target_predictions.csv")  # files beside them that go with them
 PROGRESS_EVERY = 20  # steps between two moves of the progress bar
 
 
@@ -133,6 +134,8 @@ class Study:
         if self._outdated:  # not before there is something to keep: a mistyped command costs no results
             for part in PARTS:
                 shutil.rmtree(self.folder / part, ignore_errors=True)
+            for file in RESULTS:
+                (self.folder / file).unlink(missing_ok=True)
             self._outdated = False
         runs.write_json(self.folder / "study.json", {**self.report(), "complete": complete})
 
