@@ -929,6 +929,37 @@ def test_assess_takes_a_model_file_with_rows_of_its_source(many, compare, write,
     assert "source-only" in out
 
 
+def test_columns_called_y_are_features_where_the_source_has_them(dann_, tmp_path):
+    rng = np.random.default_rng(0)
+    for name, n, label in (("walk.csv", 40, True), ("run.csv", 30, False)):
+        x = rng.normal(size=(n, 3)) + 4 * (np.arange(n) % 2)[:, None]
+        lines = [",".join(map(str, [*row, *(["a", "b"][i % 2] * label)])) for i, row in enumerate(x.round(3).tolist())]
+        Path(name).write_text("\n".join(["x,y,z" + ",label" * label, *lines]) + "\n")
+    code, _, error = dann_("adapt", "--source", "walk.csv", "--target", "run.csv", "--set", "steps=5")
+    assert code == 0, error
+    code, _, error = dann_("predict", "runs/adapt", "run.csv", "-o", "classes.csv")
+    assert code == 0, error
+    assert len(Path("classes.csv").read_text().splitlines()) == 31
+
+
+def test_another_adaptation_that_is_interrupted_leaves_no_older_model(files, dann_, monkeypatch):
+    words = ("adapt", "--source", "lab.csv", "--target", "field.csv", "--label", "species", "--set", "steps=5")
+    assert dann_(*words)[0] == 0
+    model = Path("runs/adapt/model.safetensors")
+    assert model.exists()
+    fit = DomainAdapter.fit
+
+    def interrupted(self, *data, run=None, **more):
+        if run is None or "coral" not in str(run):
+            return fit(self, *data, run=run, **more)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DomainAdapter, "fit", interrupted)
+    assert dann_(*words, "--method", "deep-coral")[0] == 130
+    assert not model.exists()
+    assert not Path("runs/adapt/target_predictions.csv").exists()
+
+
 def test_assess_of_too_few_rows_cannot_tell(many, compare, write, dann_):
     assert compare()[0] == 0
     write("tiny.csv", 9, labels=None)

@@ -110,7 +110,7 @@ def adapt(
         raise ValueError(f"--seed {seed} must be 0 or more")
     adapter = DomainAdapter(made).set_params(**_settings(set))
     source_rows = read_table(source, label, needs_label=True)
-    target_rows = read_table(target, label)
+    target_rows = read_table(target, label, features=source_rows.columns, classes=source_rows.y)
     options = {"source": str(source), "target": str(target), "label": label, "adapter": adapter.config()}
     options["data"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, target)]
     with _progress() as on_progress:
@@ -160,7 +160,8 @@ def compare(
             raise ValueError(f"--set {key}=… is not taken: none of {', '.join(names)} has it")
         for name in having:
             chosen[name].set_params(**{key: value})
-    source_rows, target_rows = read_table(source, label, needs_label=True), read_table(target, label)
+    source_rows = read_table(source, label, needs_label=True)
+    target_rows = read_table(target, label, features=source_rows.columns, classes=source_rows.y)
     folder = out or Path("runs") / "compare"
     data = source_rows, source_rows.y, target_rows
     asked = [chosen[name].config() for name in chosen], checkpoints, label, names
@@ -214,14 +215,15 @@ def assess(
     from .selection import reassess
 
     _check(device, json)
-    target_rows = read_table(target, label)
+    adapter = DomainAdapter.load(model, device=device)
+    features, classes = adapter.columns_, adapter.classes_
+    target_rows = read_table(target, label, features=features, classes=classes)
     if (model / "comparison.json").exists() and source is None:
         found = reassess(model, target_rows, _known(target_rows), device=device)
     else:
-        adapter = DomainAdapter.load(model, device=device)
         if source is None:
             raise ValueError(f"{model} is no run folder of dann compare: give --source, rows that are new to it")
-        rows = read_table(source, label, needs_label=True)
+        rows = read_table(source, label, needs_label=True, features=features, classes=classes)
         below = None if baseline is None else DomainAdapter.load(baseline, device=device)
         found = adapter.assess(rows, rows.y, target_rows, _known(target_rows), baseline=below)
     if json is not None:
@@ -264,7 +266,8 @@ def tune(
     _check(device, json)
     settings = {"random_state": seed, "device": device, **_settings(set)}
     adapter = DomainAdapter(method_of(method)).set_params(**settings)
-    source_rows, target_rows = read_table(source, label, needs_label=True), read_table(target, label)
+    source_rows = read_table(source, label, needs_label=True)
+    target_rows = read_table(target, label, features=source_rows.columns, classes=source_rows.y)
     place = storage or out or Path("runs") / "tune"
     place = place if storage else Path(place) / "trials.log"
     with _progress() as on_progress:
@@ -311,7 +314,7 @@ def predict(
 
     _check(device)
     adapter = DomainAdapter.load(model, device=device)
-    rows = read_table(data, label)
+    rows = read_table(data, label, features=adapter.columns_)
     write_predictions(out, adapter, rows)
     _say(f"{len(rows)} predictions: {out}")
 

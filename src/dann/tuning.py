@@ -108,9 +108,9 @@ def tune(
         )
     base = clone(adapter).set_params(on_collapse="warn")
     rehearse(base, data)
-    for name, choices in space.items():
-        for value in choices if isinstance(choices, list) else choices[:2]:  # each by itself, before anything is kept
-            rehearse(clone(base).set_params(**{name: value}), data)
+    for name, choices in space.items():  # each by itself, before anything is kept
+        for choice in choices if isinstance(choices, list) else choices[:2]:
+            rehearse(clone(base).set_params(**{name: choice}), data)
 
     def objective(trial: "optuna.Trial") -> float:
         model = clone(base).set_params(**{name: suggest(trial, name, choices) for name, choices in space.items()})

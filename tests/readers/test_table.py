@@ -285,3 +285,29 @@ def test_rows_know_whether_they_are_labelled(missing):
     y = np.array([0, missing, 1], dtype=object)
     assert Table(np.zeros((3, 1)), y).labelled.tolist() == [True, False, True]
     assert Table(np.zeros((3, 1))).labelled.tolist() == [False] * 3
+
+
+def test_features_that_are_called_like_labels_stay_features(tmp_path):
+    file = tmp_path / "walk.csv"
+    file.write_text("x,y,z\n1,2,3\n4,5,6\n")
+    assert read_table(file).columns == ["x", "z"]
+    table = read_table(file, features=["x", "y", "z"])
+    assert table.columns == ["x", "y", "z"]
+    assert table.y is None
+    file.write_text("x,y,z,label\n1,2,3,a\n4,5,6,b\n")
+    assert read_table(file, features=["x", "y", "z"]).y.tolist() == ["a", "b"]
+
+
+def test_labels_are_text_where_the_sources_are(tmp_path):
+    file = tmp_path / "grades.csv"
+    file.write_text("x,label\n1,1\n2,2\n3,\n")
+    assert read_table(file).y.tolist() == [1, 2, None]
+    assert read_table(file, classes=np.array(["1", "2", "3+"])).y.tolist() == ["1", "2", None]
+    assert read_table(file, classes=np.array([1, 2, 3])).y.tolist() == [1, 2, None]
+
+
+@pytest.mark.parametrize("text", ["NA", "nan", "NaN", "N/A", "<NA>", "NULL"])
+def test_what_stands_for_no_label_is_none(tmp_path, text):
+    file = tmp_path / "r.csv"
+    file.write_text(f"x,label\n1,a\n2,{text}\n3,None\n")
+    assert read_table(file).y.tolist() == ["a", None, "None"]

@@ -6,7 +6,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ DEFAULT_LABELS = ("label", "y")
 DEFAULT_FEATURES = ("X", "x")
 WHOLE = re.compile(r"-?(0|[1-9]\d*)")  # 007 is a name
 NUMBER = re.compile(WHOLE.pattern + r"(\.\d+)?")
+MISSING = ("NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null")  # what R, pandas and databases write for no label
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,14 @@ class Table:
         return np.array([v is not None and v == v and v != "" for v in self.y.tolist()], dtype=bool)
 
 
-def read_table(path: str | os.PathLike[str], label: str | None = None, *, needs_label: bool = False) -> Table:
+def read_table(
+    path: str | os.PathLike[str],
+    label: str | None = None,
+    *,
+    needs_label: bool = False,
+    features: Sequence[str] | None = None,
+    classes: np.ndarray | None = None,
+) -> Table:
     """Read features, and labels where there are some.
 
     Parameters
@@ -72,6 +80,10 @@ def read_table(path: str | os.PathLike[str], label: str | None = None, *, needs_
         Name of the label column or array. Default: "label" or "y", whichever there is.
     needs_label : bool
         Whether a file without labels is an error.
+    features : sequence of str, optional
+        Columns of the source or of a model: "label" and "y" are no labels where they are among them.
+    classes : ndarray, optional
+        Labels of the source or classes of a model: where they are text, labels stay text, "01" or "1" too.
 
     Raises
     ------
@@ -85,7 +97,10 @@ def read_table(path: str | os.PathLike[str], label: str | None = None, *, needs_
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     read = {".csv": read_csv, ".npy": read_npy, ".npz": read_npz}[path.suffix.lower()]
-    table = read(path, label)
+    table = read(path, label, [name for name in DEFAULT_LABELS if name not in (features or ())])
+    if table.y is not None and classes is not None and np.asarray(classes).dtype.kind in "US":
+        texts = [str(v) if known else None for v, known in zip(table.y.tolist(), table.labelled, strict=True)]
+        table = replace(table, y=np.array(texts, dtype=None if table.labelled.all() else object))
     if needs_label and table.y is None:
         names = "" if table.columns is None else f"; its columns: {', '.join(table.columns[:20])}"
         wanted = repr(label) if label else " or ".join(map(repr, DEFAULT_LABELS))
@@ -93,7 +108,7 @@ def read_table(path: str | os.PathLike[str], label: str | None = None, *, needs_
     return table
 
 
-def read_csv(path: Path, label: str | None) -> Table:
+def read_csv(path: Path, label: str | None, defaults: Sequence[str]) -> Table:
     """Read a table with a header line."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         try:
@@ -115,12 +130,14 @@ def read_csv(path: Path, label: str | None) -> Table:
         header, cells = header[1:], cells[:, 1:]
     if "" in header:
         raise ValueError(f"{path} has a column without a name behind {header[header.index('') - 1]!r}; name it")
-    return with_label(path, header, cells, label)
+    return with_label(path, header, cells, label, defaults)
 
 
-def with_label(path: Path, names: Sequence[str], columns: np.ndarray, label: str | None) -> Table:
+def with_label(
+    path: Path, names: Sequence[str], columns: np.ndarray, label: str | None, defaults: Sequence[str]
+) -> Table:
     """Take the label column out of named columns (n, k)."""
-    chosen = [label] if label else [name for name in DEFAULT_LABELS if name in names][:1]
+    chosen = [label] if label else [name for name in defaults if name in names][:1]
     y = None
     if chosen and chosen[0] in names:
         y = natural(columns[:, names.index(chosen[0])])
@@ -134,24 +151,25 @@ def with_label(path: Path, names: Sequence[str], columns: np.ndarray, label: str
 
 
 def natural(values: np.ndarray) -> np.ndarray:
-    """Turn labels from text into numbers, where all of them are; empty ones become None."""
+    """Turn labels from text into numbers, where all of them are; empty ones, and those that say so, become None."""
     if values.dtype != object:
         return values.astype(str) if values.dtype.kind == "S" else values
     texts = ["" if v != v else (v.decode() if isinstance(v, bytes) else str(v)).strip() for v in values.tolist()]
+    texts = ["" if text in MISSING else text for text in texts]
     known = [text for text in texts if text]
     kind = int if all(map(WHOLE.fullmatch, known)) else float if all(map(NUMBER.fullmatch, known)) else str
     y = [kind(text) if text else None for text in texts]
     return np.array(y, dtype=object if len(known) < len(y) else None)
 
 
-def read_npy(path: Path, label: str | None) -> Table:
+def read_npy(path: Path, label: str | None, defaults: Sequence[str]) -> Table:
     """Read a structured array, or a plain one whose label column has a number."""
     array = load_array(path, path)
     if array.dtype.names:
         names = list(array.dtype.names)
         if any(array.dtype[name].shape or array.dtype[name].kind not in "biufUS" for name in names):
             raise ValueError(f"{path} has fields that are no plain numbers or text: {array.dtype}")
-        return with_label(path, names, np.array([list(row) for row in array.tolist()], dtype=object), label)
+        return with_label(path, names, np.array([list(row) for row in array.tolist()], dtype=object), label, defaults)
     if label is None:
         return Table(array)
     try:
@@ -167,7 +185,7 @@ def read_npy(path: Path, label: str | None) -> Table:
     return Table(np.delete(array, column, axis=1), y)
 
 
-def read_npz(path: Path, label: str | None) -> Table:
+def read_npz(path: Path, label: str | None, defaults: Sequence[str]) -> Table:
     """Read the arrays ``X`` and, under ``label``, the labels."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -175,7 +193,7 @@ def read_npz(path: Path, label: str | None) -> Table:
             names = [name.removesuffix(".npy") for name in sizes]
             if sum(sizes.values()) > MAX_BYTES:
                 raise ValueError(f"{path} would unpack to {sum(sizes.values())} bytes, more than {MAX_BYTES}")
-            chosen = [label] if label else [name for name in DEFAULT_LABELS if name in names][:1]
+            chosen = [label] if label else [name for name in defaults if name in names][:1]
             y_name = chosen[0] if chosen and chosen[0] in names else None
             features = [name for name in DEFAULT_FEATURES if name in names] or [n for n in names if n != y_name]
             if len(features) != 1:
