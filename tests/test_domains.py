@@ -342,3 +342,24 @@ def test_class_weights_are_of_all_sources_together():
 def test_weights_that_cannot_be_drawn_by_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         door(**settings)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.int64])
+def test_a_column_that_single_precision_would_spoil_is_refused(arrays, kind):
+    spoiled = np.c_[arrays.x, 1.7e9 + np.arange(len(arrays.x)) % 60].astype(kind)
+    frame = pd.DataFrame(spoiled, columns=["a", "b", "c", "seconds"])
+    with pytest.raises(ValueError, match=r"around 1\.7e\+09 in column 'seconds' that differ by 1\d only, which single"):
+        Domains.from_arrays(frame, arrays.y, frame)
+    kept = frame.assign(seconds=frame["seconds"] - 1_700_000_000)
+    assert Domains.from_arrays(kept, arrays.y, kept).columns == ["a", "b", "c", "seconds"]
+    constant = frame.assign(seconds=1_700_000_001)
+    Domains.from_arrays(constant, arrays.y, constant)
+
+
+def test_a_number_too_large_to_be_squared_is_refused(arrays):
+    x = arrays.x.astype(np.float64)
+    x[5, 1] = -9.96921e36
+    with pytest.raises(ValueError, match=r"the source has 9\.96921e\+36 in column 1: too large to be squared"):
+        Domains.from_arrays(x, arrays.y, arrays.xt)
+    with pytest.raises(ValueError, match="the target has 9"):
+        Domains.from_arrays(arrays.x, arrays.y, x)

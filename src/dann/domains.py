@@ -8,6 +8,9 @@ import numpy as np
 from torch import Tensor
 
 UNKNOWN = -1
+LARGEST = 1e18  # of a feature: squares of more, summed over rows, leave single precision
+SPOILED = 0.01  # of a column's deviation, that rounding to single precision may take
+LOOKED_AT = 10_000  # rows, for that
 
 
 class Batch(NamedTuple):
@@ -114,7 +117,7 @@ class Domains:
             unseen in the source, negative weights, weights for classes that are not there.
         """
         columns = names_of(X)
-        x = as_inputs(X, "the source" if sample_domain is None else "X")
+        x = as_inputs(X, "the source" if sample_domain is None else "X", to_train=True)
         if sample_domain is None:
             parts, rest = {"source": np.arange(len(x))}, None
         else:
@@ -133,7 +136,7 @@ class Domains:
         elif rest is not None and len(rest):
             raise ValueError(f"target rows come from two places: X_target and {len(rest)} rows with sample_domain < 0")
         else:
-            x_target = as_inputs(arrange(X_target, columns, "the target"), "the target")
+            x_target = as_inputs(arrange(X_target, columns, "the target"), "the target", to_train=True)
         match_inputs(x_target, x.shape[1:], x.dtype, "the target")
 
         in_source = np.concatenate(list(parts.values()))
@@ -182,8 +185,13 @@ def arrange(x: Any, columns: Sequence[str] | None, what: str) -> Any:
     return x[list(columns)]
 
 
-def as_inputs(x: Any, what: str) -> np.ndarray:
+def as_inputs(x: Any, what: str, *, to_train: bool = False) -> np.ndarray:
     """Turn features into float32 (n, d), or images into float32 or uint8 (n, C, H, W).
+
+    Parameters
+    ----------
+    to_train : bool
+        Refuse columns that single precision would spoil, too.
 
     Raises
     ------
@@ -212,7 +220,7 @@ def as_inputs(x: Any, what: str) -> np.ndarray:
     if a.dtype == np.uint8 and a.ndim == 4:
         return np.ascontiguousarray(a)
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and that is reported below
-        a = np.ascontiguousarray(a, dtype=np.float32)
+        given, a = a, np.ascontiguousarray(a, dtype=np.float32)
     if not np.isfinite(a.sum(dtype=np.float64)):
         bad = np.argwhere(~np.isfinite(a))
         row, place = int(bad[0][0]), tuple(int(i) for i in bad[0][1:])
@@ -222,7 +230,30 @@ def as_inputs(x: Any, what: str) -> np.ndarray:
             f"{what} has {len(bad)} values that are NaN or infinite (as float32), the first in row {row}, {where}; "
             "impute or drop them"
         )
+    if to_train and a.ndim == 2:
+        check_precision(given, a, names_of(x), what)
     return a
+
+
+def check_precision(given: np.ndarray, single: np.ndarray, names: list[str] | None, what: str) -> None:
+    """Raise ValueError where a column of a table (n, d) is too large, or varies too little for its size."""
+    call = lambda k: repr(names[k]) if names else k  # noqa: E731
+    most = np.maximum(single.max(0), -single.min(0))
+    if most.max() > LARGEST:
+        k = int(most.argmax())
+        raise ValueError(
+            f"{what} has {most[k]:.6g} in column {call(k)}: too large to be squared in single precision; if it stands "
+            "for a missing value, impute or drop it, else take another unit"
+        )
+    rows = slice(None, None, max(1, len(given) // LOOKED_AT))
+    exact = given[rows].astype(np.float64)
+    spread, lost = exact.std(0), (single[rows] - exact).std(0)
+    if (bad := lost > SPOILED * spread).any():
+        k = int(bad.argmax())
+        raise ValueError(
+            f"{what} has values around {exact[:, k].mean():.6g} in column {call(k)} that differ by {spread[k]:.2g} "
+            "only, which single precision loses: subtract a constant, or leave the column out"
+        )
 
 
 def numbers_from(a: np.ndarray, names: list[str] | None, what: str) -> np.ndarray:
