@@ -246,3 +246,9 @@ def test_logits_asked_for_without_gradients_have_them_for_who_asks_next():
         assert not view.logits.requires_grad
     assert view.logits.requires_grad
     assert view.logits is view.logits
+
+
+def test_batch_norm_in_the_label_head_is_refused():
+    head = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    with pytest.raises(ValueError, match="the label head has batch norm"):
+        Network(Normalize(torch.zeros(3), torch.ones(3)), nn.Linear(3, 4), head, dim=4, n_classes=2, n_domains=2)

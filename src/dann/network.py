@@ -148,6 +148,8 @@ class Network(nn.Module):
         super().__init__()
         if encoding not in ENCODINGS:
             raise ValueError(f"unknown encoding {encoding!r}; choose one of: {', '.join(ENCODINGS)}")
+        if any(isinstance(layer, _BatchNorm) for layer in head.modules()):
+            raise ValueError("the label head has batch norm, which would see one domain at a time: give it the encoder")
         self.normalize, self.encoder, self.head = normalize, encoder, head
         self.dim, self.n_classes, self.n_domains = dim, n_classes, n_domains
         self.domain_hidden, self.encoding = domain_hidden, encoding
@@ -180,6 +182,18 @@ class Network(nn.Module):
         finally:
             for layer, tracks in zip(layers, tracked, strict=True):
                 layer.track_running_stats = tracks
+
+    def logits_unseen(self, x: Tensor) -> Tensor:
+        """Return the logits (n, classes) of normalised rows, which leave no trace; see `features_unseen`."""
+        return single(self.head(self.features_unseen(x)))
+
+    def logits_alone(self, view: View) -> Tensor:
+        """Return the logits of one side of a batch as `logits_unseen` has them, to be compared with those.
+
+        They are the view's own, unless batch norm took the statistics of both sides there.
+        """
+        together = self.encoding == "joint" and any(isinstance(layer, _BatchNorm) for layer in self.encoder.modules())
+        return self.logits_unseen(self.normalize(view.x)) if together else view.logits
 
     def _view(self, batch: Batch, rows: slice, features: Tensor) -> View:
         labelled = batch.target_labelled or rows.start is None  # sources come first, and have labels

@@ -58,3 +58,25 @@ def test_strong_variations_leave_no_trace_in_the_statistics_of_predictions(name,
     ]
     torch.testing.assert_close(fitted[0].running_mean, fitted[1].running_mean, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(fitted[0].running_var, fitted[1].running_var, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("encoding", ["joint", "separate"])
+def test_a_variation_that_changes_nothing_teaches_what_is_predicted(encoding, make_arrays, monkeypatch):
+    from dann import MLP, DomainAdapter
+    from dann.methods import fixmatch
+
+    seen = []
+
+    def watched(logits, taught, threshold):
+        seen.append((logits.detach(), taught.detach()))
+        return confident_cross_entropy(logits, taught, threshold)
+
+    monkeypatch.setattr(fixmatch, "confident_cross_entropy", watched)
+    made = make_arrays(100, 100)
+    settings = {"steps": 10, "batch_size": 50, "encoding": encoding, "compile": False}
+    nothing = TableAugmentation(noise=0.0)
+    model = DomainAdapter(FixMatch(), MLP((16,), batch_norm=True), strong_augmentation=nothing, **settings)
+    model.fit(made.x, made.y, made.xt)
+    for logits, taught in seen:
+        torch.testing.assert_close(logits, taught)
+    assert len(seen) == 10

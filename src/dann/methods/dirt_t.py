@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..domains import Batch, Domains
-from ..functional import entropy, single
+from ..functional import entropy
 from ..network import Network
 from .base import Method, Move
 from .self_ensembling import Teacher
@@ -65,7 +65,7 @@ class DIRTT(Method):
         target = net.encode(batch, slice(batch.n_source, None))
         teacher, x = net.parts["teacher"], net.normalize(target.x)
         assert isinstance(teacher, Teacher)
-        smooth = smoothness_loss(lambda x: single(net.head(net.features_unseen(x))), x, target.logits, self.radius)
+        smooth = smoothness_loss(net.logits_unseen, x, target.logits, self.radius)
         taught = teacher(x).softmax(1)
         yield (
             ("encoder", "head"),

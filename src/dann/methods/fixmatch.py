@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..domains import Domains
-from ..functional import single
 from ..network import Network, View
 from .base import Method, Terms
 
@@ -60,6 +60,8 @@ class FixMatch(Method):
     def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
         """Return the label and consistency losses."""
         assert target.variant is not None
-        logits = single(net.head(net.features_unseen(net.normalize(target.variant))))
-        consistency = confident_cross_entropy(logits, target.logits, self.threshold)
+        logits = net.logits_unseen(net.normalize(target.variant))
+        with torch.no_grad():
+            taught = net.logits_alone(target)
+        consistency = confident_cross_entropy(logits, taught, self.threshold)
         return {"label": self.label_loss(source, target), "consistency": self.weight * consistency}

@@ -99,7 +99,7 @@ class SelfEnsembling(Method):
         assert target.variant is not None
         teacher.follow(net, self.decay)
         taught = teacher(net.normalize(target.x)).softmax(1)
-        learned = single(net.head(net.features_unseen(net.normalize(target.variant)))).softmax(1)
+        learned = net.logits_unseen(net.normalize(target.variant)).softmax(1)
         confident = (taught.amax(1) > self.threshold).to(taught.dtype)
         mean = learned.mean(0).clamp(1e-6, 1 - 1e-6)
         equal = 1 / net.n_classes

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..domains import Domains
-from ..functional import domain_loss, entropy, reverse_gradient, single
+from ..functional import domain_loss, entropy, reverse_gradient
 from ..network import Network, View
 from .base import Method, Terms
 from .dann import domain_head, logits_of_domains
@@ -103,9 +103,7 @@ class VADA(Method):
         """Return the label, domain, entropy and smoothness losses."""
 
         def smooth(side: View) -> Tensor:
-            return smoothness_loss(
-                lambda x: single(net.head(net.features_unseen(x))), net.normalize(side.x), side.logits, self.radius
-            )
+            return smoothness_loss(net.logits_unseen, net.normalize(side.x), net.logits_alone(side), self.radius)
 
         features = reverse_gradient(torch.cat([source.features, target.features]), self.weight)
         domain = torch.cat([source.domain, target.domain])
