@@ -698,3 +698,32 @@ def test_an_own_domain_head_with_an_output_a_domain_is_understood(make_arrays):
     one = adapter(OwnHead(outputs=4), steps=4).fit(made.x, made.y, made.xt)
     with pytest.raises(ValueError, match=r'the part "domain" gives outputs of shape \(600, 4\); a domain head of 2'):
         one.predict_domain(np.concatenate([made.x, made.xt]))
+
+
+def moved(n, by):
+    """Two classes along the first feature, which the target has ``by`` more of: statistics of batch norm undo it."""
+    y = np.arange(n) % 2
+    x = np.random.default_rng([n, by]).normal(size=(n, 4)).astype(np.float32)
+    x[:, 0] += 4 * y + by
+    return x, y
+
+
+@pytest.mark.parametrize("way", ["adabn", "per-domain"])
+def test_models_with_the_targets_statistics_read_the_source_by_its_own(way, tmp_path):
+    (x, y), (xt, _), held, (xn, yn) = moved(400, 0), moved(410, 5), moved(200, 0), moved(210, 5)
+    settings = {"backbone": MLP((16,), batch_norm=True), "steps": 200, "batch_size": 32}
+    own = adapter("source-only", **settings).fit(x, y, xt)
+    if way == "adabn":
+        model = own.adapt_to(xt, "adabn", steps=20)
+    else:
+        model = adapter("dann", encoding="per-domain", **settings).fit(x, y, xt)
+        assert model.events_ == []
+    assert model.score(xn, yn) > 0.9 > 0.7 > model.score(*held)
+    model = DomainAdapter.load(model.save(tmp_path / "m.safetensors"))
+    before = {name: value.clone() for name, value in model.network_.state_dict().items()}
+    assert model.evidence(*held, xn).source_right.mean() > 0.9
+    assert all(torch.equal(value, before[name]) for name, value in model.network_.state_dict().items())
+    assert model.evidence(held[0][:1], held[1][:1], xn).source_logits.shape == (1, 2)
+    made = model.assess(*held, xn, baseline=own)
+    assert made.decision == "adapt"
+    assert abs(made.estimates["this model"].accuracy - model.score(xn, yn)) < 0.1

@@ -816,6 +816,19 @@ class DomainAdapter(ClassifierMixin, Adapter):
         features, logits = np.split(both, [self.network_.dim], axis=1)
         return features, logits
 
+    def _of_source(self, X: Any) -> Self:
+        """Return this model as it reads source rows: by their own statistics where batch norm has only the target's."""
+        check_is_fitted(self, "network_")
+        if self.network_.encoding != "per-domain" and not self.method_.source_free:
+            return self
+        x = as_inputs(arrange(X, self.columns_, "the source"), "the source")
+        match_inputs(x, self.shape_, np.dtype(self.dtype_), "the source")
+        if len(x) < 2:
+            return self
+        other = copy.copy(self)
+        other.network_ = self.network_.restated(tensor_of(x).to(self.network_.normalize.mean.device))
+        return other
+
     def structure(self, X: Any, X_target: Any, crowd: Any = None) -> Structure:
         """Look at what the inputs alone say, once for several models; see `evidence.structure_of`.
 
@@ -850,7 +863,8 @@ class DomainAdapter(ClassifierMixin, Adapter):
         Parameters
         ----------
         X, y
-            Source rows that training did not see, and their labels.
+            Source rows that training did not see, and their labels. Where batch norm has the target's statistics alone
+            (``encoding="per-domain"``, or after `adapt_to`), source rows are read by their own, as in training.
         X_target
             Target rows, best such that training did not see.
         mixed : bool
@@ -871,7 +885,8 @@ class DomainAdapter(ClassifierMixin, Adapter):
         ValueError
             Rows that do not fit, labels that the training did not have.
         """
-        (source_features, source_logits), (features, logits) = (self.outputs(rows) for rows in (X, X_target))
+        features, logits = self.outputs(X_target)
+        source_features, source_logits = self._of_source(X).outputs(X)
         logits_of = lambda model, rows: model._map(rows, lambda _, g: g.float())  # noqa: E731
         of_mixed = None
         if mixed:

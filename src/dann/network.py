@@ -195,6 +195,19 @@ class Network(nn.Module):
         together = self.encoding == "joint" and any(isinstance(layer, _BatchNorm) for layer in self.encoder.modules())
         return self.logits_unseen(self.normalize(view.x)) if together else view.logits
 
+    def restated(self, x: Tensor) -> "Network":
+        """Return a copy, to predict with, whose batch norm has the statistics of other rows (n, *input) as stored."""
+        copied = copy.deepcopy(self).eval()
+        for layer in copied.encoder.modules():
+            if isinstance(layer, _BatchNorm):
+                layer.reset_running_stats()
+                layer.momentum = None  # the plain mean over all blocks
+                layer.train()
+        with torch.no_grad():
+            for block in x.tensor_split(max(1, len(x) // 256)):
+                copied.features(copied.normalize(block))
+        return copied.eval()
+
     def _view(self, batch: Batch, rows: slice, features: Tensor) -> View:
         labelled = batch.target_labelled or rows.start is None  # sources come first, and have labels
         sides = (batch.x[rows], batch.y[rows], batch.domain[rows], batch.index[rows])
