@@ -727,3 +727,40 @@ def test_models_with_the_targets_statistics_read_the_source_by_its_own(way, tmp_
     made = model.assess(*held, xn, baseline=own)
     assert made.decision == "adapt"
     assert abs(made.estimates["this model"].accuracy - model.score(xn, yn)) < 0.1
+
+
+class Tied(nn.Module):
+    """Two layers with the same weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(3, 3), nn.Linear(3, 3)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(self.first(x).relu()).relu()
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(1, 4, batch_first=True)
+
+    def forward(self, x):
+        return self.lstm(x[:, :, None])[0][:, -1]
+
+
+def test_weights_that_two_layers_share_can_be_saved(arrays, tmp_path):
+    model = adapter(backbone=Tied()).fit(arrays.x, arrays.y, arrays.xt)
+    loaded = DomainAdapter.load(model.save(tmp_path / "tied.safetensors"), backbone=Tied())
+    np.testing.assert_array_equal(loaded.predict_proba(arrays.xt), model.predict_proba(arrays.xt))
+
+
+def test_an_lstm_trains_step_by_step_where_it_cannot_be_recorded(arrays):
+    torch.manual_seed(0)
+    backbone = Recurrent()
+    settings = {"backbone": backbone, "device": "cpu"}
+    with pytest.warns(UserWarning, match="not compiled: PyTorch's LSTM"):
+        model = adapter(compile=True, **settings).fit(arrays.x, arrays.y, arrays.xt)
+    other = adapter(compile=False, **settings).fit(arrays.x, arrays.y, arrays.xt)
+    np.testing.assert_array_equal(model.predict_proba(arrays.xt), other.predict_proba(arrays.xt))

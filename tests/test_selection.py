@@ -6,8 +6,20 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 
-from dann import DANN, MLP, VALIDATORS, DomainAdapter, DomainRegressor, SourceOnly, compare, reassess, reverse_risk
+from dann import (
+    DANN,
+    MLP,
+    VALIDATORS,
+    DomainAdapter,
+    DomainRegressor,
+    ModelFileError,
+    SourceOnly,
+    compare,
+    reassess,
+    reverse_risk,
+)
 from dann.adapter import TrainingFailed
 from dann.runs import plain
 from dann.selection import METHODS, divided, estimators_of, split
@@ -244,6 +256,18 @@ def test_another_choice_than_the_saved_one_says_where_its_model_is(data, make_ar
     said = reassess(tmp_path, later).reasons[-1]
     assert f"{model} is the model of {kept['assessment']['choice']}; that of {taken.choice} is " in said
     assert np.isfinite(DomainAdapter.load(said.split()[-1]).predict_proba(later)).all()
+
+
+def test_a_comparison_of_own_objects_judges_again_with_them(data, make_arrays, tmp_path):
+    own = DomainAdapter(backbone=nn.Sequential(nn.Linear(3, 8), nn.ReLU()), steps=20, batch_size=8)
+    later = make_arrays(10, 400, seed=5).xt
+    compare(*data, ["dann"], adapter=own, seeds=1).save(tmp_path / "a")
+    with pytest.raises(ModelFileError, match="of your own"):
+        reassess(tmp_path / "a", later)
+    assert set(reassess(tmp_path / "a", later, adapter=own).estimates) == {"source-only", "dann"}
+    methods = {"mine": own.set_params(method=DANN(weight=0.5))}
+    compare(*data, methods, adapter=base(), seeds=1).save(tmp_path / "b")
+    assert set(reassess(tmp_path / "b", later, adapter=methods).estimates) == {"source-only", "mine"}
 
 
 def test_a_folder_without_a_comparison_is_told(tmp_path, data):

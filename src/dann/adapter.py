@@ -327,7 +327,7 @@ class Adapter(BaseEstimator, ABC):
             stream = ArrayStream(domains, self.batch_size, self.seed_, device, *self._augmentations(method))
             self.history_: list[dict[str, float]] = []
             work = 3 * net.work(self.shape_) * sum(stream.sizes)  # forward, and twice as much back
-            repeat = self._repeats(method, device)
+            repeat = self._repeats(net, method, device)
             self.precision_ = precision_for(self.precision, device, work)
             with tuned(work):
                 self._train(net, method, stream, domains, run, on_step, repeat)
@@ -508,9 +508,12 @@ class Adapter(BaseEstimator, ABC):
             return BACKBONES[name]()
         return self.backbone
 
-    def _repeats(self, method: Method, device: torch.device) -> bool:
+    def _repeats(self, net: Network, method: Method, device: torch.device) -> bool:
         """Whether a recorded step is to be repeated."""
         if self.compile != "auto":
+            if self.compile and device.type == "cpu" and any(isinstance(layer, nn.LSTM) for layer in net.modules()):
+                warnings.warn("not compiled: PyTorch's LSTM cannot be recorded on a CPU", stacklevel=3)
+                return False
             return bool(self.compile)
         own = name_of(method) is not None and type(self._backbone()) in BACKBONES.values()
         return own and not method.reads_values and device.type == "cpu" and self.steps >= RECORDING_PAYS

@@ -154,7 +154,11 @@ def save_model(path: str | os.PathLike[str], tensors: dict[str, Tensor], config:
     """
     from safetensors.torch import save
 
-    kept = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    kept, owner = {}, dict[int, str]()
+    for name, t in tensors.items():
+        t = t.detach().cpu().contiguous()
+        shared = owner.setdefault(t.untyped_storage().data_ptr(), name) != name  # weights that two modules share
+        kept[name] = t.clone() if shared else t
     text = json.dumps({"format": FORMAT, **config}, sort_keys=True, default=plain)
     return write(path, save(kept, metadata={"dann": text, "digest": digest(kept, text)}))
 

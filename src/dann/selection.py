@@ -468,7 +468,13 @@ def verdict(candidates: Sequence[Candidate]) -> Assessment:
 
 
 def reassess(
-    folder: str | Path, X_target: Any, y_target: Any = None, *, device: str = "auto", seed: int = 0
+    folder: str | Path,
+    X_target: Any,
+    y_target: Any = None,
+    *,
+    adapter: DomainAdapter | Mapping[str, DomainAdapter] | None = None,
+    device: str = "auto",
+    seed: int = 0,
 ) -> Assessment:
     """Judge what a comparison trained on other target rows, such as those of the next month; no source is needed.
 
@@ -482,6 +488,9 @@ def reassess(
         20 rows or more, of which a thousand are looked at.
     y_target : array, optional
         A few labels, as for `DomainAdapter.assess`.
+    adapter : DomainAdapter or mapping of str to DomainAdapter, optional
+        What `compare` was given as ``adapter``, or as ``methods``, where it has objects of your own: files hold no
+        code.
     device : str
     seed : int
         Of the choice of rows.
@@ -504,8 +513,9 @@ def reassess(
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no readable comparison ({error!r}); run dann compare again") from error
     models, before = [], []
-    for number in range(len(judges)):
-        models.append(DomainAdapter.load(folder / "judges" / f"{number}.safetensors", device=device))
+    for number, (name, _) in enumerate(judges):
+        own = objects_of(adapter.get(name), "method") if isinstance(adapter, Mapping) else objects_of(adapter)
+        models.append(DomainAdapter.load(folder / "judges" / f"{number}.safetensors", device=device, **own))
         before.append(runs.load_evidence(folder / "judges" / f"{number}.evidence"))
     if BASELINE not in {name for name, _ in judges}:
         raise ValueError(f"{path} names no model of {BASELINE}; run dann compare again")
@@ -530,6 +540,13 @@ def reassess(
             f"{folder / 'model.safetensors'} is the model of {saved}; that of {found.choice} is {place}"
         )
     return found
+
+
+def objects_of(adapter: DomainAdapter | None, *more: str) -> dict[str, Any]:
+    """Return the settings of an estimator that are objects, by the names that `DomainAdapter.load` has for them."""
+    names = ("backbone", "augmentation", "strong_augmentation", *more)
+    values = {} if adapter is None else {name: getattr(adapter, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None and not isinstance(value, str)}
 
 
 def reverse_risk(
