@@ -243,8 +243,21 @@ def test_better_counts_rows_that_only_one_has_right():
 def test_the_rows_to_label_follow_from_the_rows_that_differ():
     a, b = trainings(1.0, seeds=1), trainings(0.8, seeds=1)
     share = np.mean(a[0].target_predicted != b[0].target_predicted)
-    assert labels_needed(a, b) == np.ceil(share * (1.6448536 / 0.05) ** 2)
+    wanted = share * (1.6448536 / 0.05) ** 2
+    large = [replace(a[0], crowd_clusters=np.arange(2000) % 2, crowd_classes=np.arange(2000) % 2)]
+    assert labels_needed(large, b) == np.ceil(wanted)
+    assert labels_needed(a, b) == np.ceil(wanted / (1 + wanted / 300))  # of 300 rows that there are
     assert labels_needed(a, a) == 10
+
+
+def test_classes_that_no_held_out_row_has_are_told():
+    wider = lambda logits: np.pad(logits, ((0, 0), (0, 1)))  # noqa: E731
+    blind = [
+        replace(e, source_logits=wider(e.source_logits), target_logits=wider(e.target_logits)) for e in trainings(0.9)
+    ]
+    made = assess({"source-only": blind})
+    assert "1 of the 3 classes have no held-out source row: no figure here tells how right they are" in made.reasons
+    assert not any("held-out source row" in reason for reason in assess({"source-only": trainings(0.9)}).reasons)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from .methods.dann import logits_of_domains
 from .network import Network
 from .streams import tensor_of
 
-LOOKS = 40  # in a training, at even distances
+LOOKS = 40  # in a training, at even distances of whole steps: some more where steps do not divide by it
 SURE = 2  # the same for weights that do not move
 ROWS = 128  # of each domain that they look at, the same in every look
 SHORTEST = 100  # steps: what is shorter says nothing
@@ -82,7 +82,7 @@ class Guards:
     An adversary is dead if its weights move as far as weight decay moves them, if it says the same for every row, or if
     it is always right and so sure that no gradient is left for the features. A training diverges when a term grows
     beyond all measure; NaN stops it by itself. The source is lost if its accuracy falls far below what it was. Each has
-    to be seen in three looks in a row, 40 looks a training.
+    to be seen in three looks in a row, weights that do not move in two, of 40 or some more in a training.
 
     Parameters
     ----------
