@@ -14,7 +14,7 @@ from .optimizers import Optimizer
 from .recording import record
 from .streams import ArrayStream
 
-RECORDING_PAYS = 500  # steps in which a recording, some hundredths of a second, earns back what it cost: benchmarks/toy.py
+RECORDING_PAYS = 500  # steps in which a recording earns back its hundredths of a second: benchmarks/toy.py
 
 
 class Step(NamedTuple):
