@@ -255,7 +255,8 @@ def beside_leader(
 
     The classes of that one, the leader, stand for the labels: a candidate is held for right as often as it agrees with
     it, with the leader's interval around that. This counts as much as the leader follows the clusters of the target,
-    relative to the source's labels with the source's; the candidate's own signs count for the rest.
+    relative to the source's labels with the source's; the candidate's own signs count for the rest. Nor can accuracies
+    differ by more than the share of rows on which two models do.
 
     Parameters
     ----------
@@ -281,6 +282,7 @@ def beside_leader(
         if name != leader:
             most = min(same, own.parts["source"])  # the upper end alone may be above the accuracy on the source
             mixed = (1 - trust) * mixed + trust * np.clip(np.array([most, most, same]) + theirs - theirs[0], 0, 1)
+            mixed = np.clip(mixed, theirs - (1 - same), theirs + (1 - same)).clip(0, 1)
         accuracy, low, high = mixed.tolist()
         found[name] = Estimate(accuracy, low, high, {**own.parts, "leader": same})
     return found

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import clone
 
 from .adapter import DomainAdapter, TrainingFailed, TrainingWarning
-from .assessment import UNTOLD
+from .assessment import ROWS, UNTOLD
 from .domains import as_inputs, as_labels
 from .engine import Step
 from .guards import harmful
@@ -99,8 +99,9 @@ def tune(
         if value < 1:
             raise ValueError(f"{what}={value} must be at least 1")
     _, data, held_out = divided(X, y, X_target)
-    found = held_out.structure.source_clusters
-    if validator == "input-ami" and found is not None and (told := ami(held_out.rows[1], found)) < UNTOLD:
+    labels, found = held_out.rows[1], held_out.structure.source_clusters
+    judged = validator == "input-ami" and len(labels) >= ROWS
+    if judged and found is not None and (told := ami(labels, found)) < UNTOLD:
         warnings.warn(
             f"clusters of the source's inputs say next to nothing about its classes (adjusted mutual information "
             f"{told:.2f}), nor may those of the target's: give another validator than 'input-ami'",
