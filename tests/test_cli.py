@@ -302,7 +302,8 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_unread(files, refused_da
         ("steps=0", "steps=0 must be a whole number of at least 1"),
         ("steps=1.5", "steps=1.5 must be a whole number of at least 1"),
         ("steps", "--set takes KEY=VALUE, got 'steps'"),
-        ("lr=fast", "wrong kind"),
+        ("lr=fast", "lr='fast' must be a number above 0"),
+        ("weight_decay=heavy", "wrong kind"),
         ("method__weight=-1", "weight=-1"),
         ("method=source-only", "give --method"),
         ("random_state=3", "give --seed"),
@@ -889,7 +890,7 @@ def test_a_narrow_terminal_shows_every_number(many, compare, monkeypatch):
         (("--seeds", "0"), "seeds=0 must be at least 1"),
         (("--set", "random_state=3"), "--set random_state=… is not taken: give --seeds"),
         (("--search", "lr=1:2"), "--search"),
-        (("--set", "lr=fast"), "a setting has a value of the wrong kind"),
+        (("--set", "lr=fast"), "lr='fast' must be a number above 0"),
         (
             ("--set", "method__breadth=3"),
             "--set method__breadth=… is not taken: none of dann, cdan, deep-coral, mcc has it",
@@ -962,10 +963,31 @@ def test_another_adaptation_that_is_interrupted_leaves_no_older_model(files, dan
 
 def test_assess_of_too_few_rows_cannot_tell(many, compare, write, dann_):
     assert compare()[0] == 0
-    write("tiny.csv", 9, labels=None)
-    code, out, _ = dann_("assess", "runs/compare", "--target", "tiny.csv")
-    assert code == 0
-    assert "Verdict: cannot tell: " in out
+    for rows in (9, 1):
+        write("tiny.csv", rows, labels=None)
+        code, out, error = dann_("assess", "runs/compare", "--target", "tiny.csv")
+        assert code == 0, error
+        assert "Verdict: cannot tell: " in out
+
+
+def test_compare_says_first_that_there_are_too_few_rows_for_a_verdict(files, dann_):
+    words = ("compare", "--source", "lab.csv", "--target", "field.csv", "--label", "species", "--methods", "dann")
+    code, out, error = dann_(*words, "--set", "steps=2", "--seeds", "1", "--checkpoints", "1")
+    assert code == 0, error
+    assert "Note: a verdict needs 20 held-out rows of both domains, a fifth of 100." in out
+    assert "Verdict: cannot tell" in out
+
+
+@pytest.mark.parametrize("setting", ["lr=high", "averaging=none"])
+def test_a_setting_that_is_no_number_is_named(setting, files, refused):
+    words = ("adapt", "--source", "lab.csv", "--target", "field.csv", "--label", "species", "--set", setting)
+    refused(*words, because=setting.split("=")[0] + "=")
+
+
+def test_a_label_column_that_was_not_named_is_hinted_at(files, dann_, refused):
+    words = ("adapt", "--source", "lab.csv", "--target", "field.csv", "--label", "species", "--set", "steps=2")
+    assert dann_(*words)[0] == 0
+    refused("predict", "runs/adapt", "field.csv", "-o", "p.csv", because="a label column is named with --label")
 
 
 def test_tune_prints_the_best_and_goes_on(many, dann_):

@@ -460,9 +460,9 @@ class Adapter(BaseEstimator, ABC):
             value = getattr(self, name)
             if not isinstance(value, (int, np.integer)) or value < least:
                 raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
-        if not self.lr > 0:
+        if not isinstance(self.lr, (int, float, np.number)) or not self.lr > 0:
             raise ValueError(f"lr={self.lr!r} must be a number above 0")
-        if not 0 <= self.averaging < 1:
+        if not isinstance(self.averaging, (int, float, np.number)) or not 0 <= self.averaging < 1:
             raise ValueError(f"averaging={self.averaging!r} must lie in [0, 1): 0 is none, .998 a usual decay")
 
     def _check_needs(self, method: Method, domains: Domains, fitted: bool = False) -> None:

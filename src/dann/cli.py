@@ -140,12 +140,13 @@ def compare(
 ) -> None:
     """Train several methods on your data, judge them without target labels, and say which to take, if any."""
     from .adapter import DomainAdapter
+    from .assessment import ROWS
     from .experiments.adapt import write_predictions
     from .experiments.comparing import columns_that_shift, side_by_side
     from .methods import method_of
     from .readers import read_table
     from .runs import fingerprint, without_nan, write_json
-    from .selection import METHODS
+    from .selection import HELD_OUT, METHODS
     from .selection import compare as train
 
     _check(device, json)
@@ -164,6 +165,8 @@ def compare(
     target_rows = read_table(target, label, features=source_rows.columns, classes=source_rows.y)
     folder = out or Path("runs") / "compare"
     data = source_rows, source_rows.y, target_rows
+    if round(HELD_OUT * min(len(source_rows), len(target_rows))) < ROWS:
+        _say(f"Note: a verdict needs {ROWS} held-out rows of both domains, a fifth of {round(ROWS / HELD_OUT)}.")
     asked = [chosen[name].config() for name in chosen], checkpoints, label, names
     trainings = folder / "trainings" / fingerprint(map(_bytes, (source, target)), asked)  # others start anew
     with _progress() as on_progress:

@@ -179,7 +179,8 @@ def arrange(x: Any, columns: Sequence[str] | None, what: str) -> Any:
         return x
     missing, extra = [c for c in columns if c not in names], [c for c in names if c not in columns]
     if missing or extra:
-        raise ValueError(f"{what} has other columns than the source: missing {missing}, unexpected {extra}")
+        hint = "" if missing else ": leave out what is no feature; a label column is named with --label"
+        raise ValueError(f"{what} has other columns than the source: missing {missing}, unexpected {extra}{hint}")
     if hasattr(x, "iloc"):  # pandas: by place, whatever the type of its column names
         return x.iloc[:, [names.index(c) for c in columns]]
     return x[list(columns)]

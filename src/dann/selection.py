@@ -529,7 +529,8 @@ def reassess(
     alarms: dict[str, list[str]] = {}
     for (name, seen), model, old in zip(judges, models, before, strict=True):
         features, logits = model.outputs(x)
-        made = replace(old, target_features=features, target_logits=logits, **model.structured(structure))
+        own = {"target_neighbors": None, **model.structured(structure)}
+        made = replace(old, target_features=features, target_logits=logits, **own)
         evidence.setdefault(name, []).append(made)
         alarms.setdefault(name, []).extend(map(str, seen))
     known = np.flatnonzero(codes >= 0), codes[codes >= 0]
