@@ -22,6 +22,7 @@ PRECISION = 0.05  # wanted half width of the interval of a gain, for the number 
 SEVERAL, SEVERAL_WIDTH = (-0.38, 0.15, 0.73, 0.50), 0.80
 ALONE, ALONE_WIDTH = (-0.19, 0.66, 0.55), 1.42
 LEAST_WIDTH = 0.03
+SHARED = 0.25  # of the leader's errors, that those who agree with it make too, beyond what their other rows make up for
 UNTOLD = 0.05  # mutual information of the source's labels with its clusters, below which clusters are no sign
 USUAL = 0.7  # what stands for the sign then, with the widest interval
 FALL = 0.05  # of source accuracy below source-only's, that rules a method out
@@ -253,10 +254,10 @@ def beside_leader(
 ) -> dict[str, Estimate]:
     """Correct estimates by how often the candidates agree with the one whose classes follow the target's clusters most.
 
-    The classes of that one, the leader, stand for the labels: a candidate is held for right as often as it agrees with
-    it, with the leader's interval around that. This counts as much as the leader follows the clusters of the target,
-    relative to the source's labels with the source's; the candidate's own signs count for the rest. Nor can accuracies
-    differ by more than the share of rows on which two models do.
+    The classes of that one, the leader, stand for the labels: a candidate is held for right where it agrees with it,
+    but for a quarter of the leader's share of errors, with the leader's interval around that. This counts as much as
+    the leader follows the clusters of the target, relative to the source's labels with the source's; the candidate's
+    own signs count for the rest. Nor can accuracies differ by more than the share of rows on which two models do.
 
     Parameters
     ----------
@@ -280,8 +281,9 @@ def beside_leader(
         same = 1.0 if name == leader else float(np.mean([a.crowd_classes == b.crowd_classes for a, b in pairs]))
         mixed = np.array(own[:3])
         if name != leader:
-            most = min(same, own.parts["source"])  # the upper end alone may be above the accuracy on the source
-            mixed = (1 - trust) * mixed + trust * np.clip(np.array([most, most, same]) + theirs - theirs[0], 0, 1)
+            right = same * (1 - SHARED * (1 - theirs[0]))
+            most = min(right, own.parts["source"])  # the upper end alone may be above the accuracy on the source
+            mixed = (1 - trust) * mixed + trust * np.clip(np.array([most, most, right]) + theirs - theirs[0], 0, 1)
             mixed = np.clip(mixed, theirs - (1 - same), theirs + (1 - same)).clip(0, 1)
         accuracy, low, high = mixed.tolist()
         found[name] = Estimate(accuracy, low, high, {**own.parts, "leader": same})
