@@ -198,7 +198,7 @@ def test_all_that_guards_saw_is_kept_and_only_harm_rules_out(data):
         ({"methods": [DANN()]}, "give names, or a mapping of names to estimators"),
         ({"methods": {"r": DomainRegressor()}}, "'r' is a DomainRegressor"),
         ({"methods": {"../up": base()}}, "the name '../up' cannot name a folder"),
-        ({"methods": {"slow": base(lr="fast")}}, "a setting has a value of the wrong kind"),
+        ({"methods": {"slow": base(weight_decay="much")}}, "a setting has a value of the wrong kind"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(change, message, data):
@@ -267,7 +267,10 @@ def test_a_comparison_of_own_objects_judges_again_with_them(data, make_arrays, t
     assert set(reassess(tmp_path / "a", later, adapter=own).estimates) == {"source-only", "dann"}
     methods = {"mine": own.set_params(method=DANN(weight=0.5))}
     compare(*data, methods, adapter=base(), seeds=1).save(tmp_path / "b")
-    assert set(reassess(tmp_path / "b", later, adapter=methods).estimates) == {"source-only", "mine"}
+    assert set(reassess(tmp_path / "b", later, methods=methods).estimates) == {"source-only", "mine"}
+    compare(*data, methods, adapter=own, seeds=1).save(tmp_path / "c")
+    both = {"methods": methods, "adapter": own}
+    assert set(reassess(tmp_path / "c", later, **both).estimates) == {"source-only", "mine"}
 
 
 def test_a_folder_without_a_comparison_is_told(tmp_path, data):

@@ -10,7 +10,8 @@ from torch import Tensor
 UNKNOWN = -1
 LARGEST = 1e18  # of a feature: squares of more, summed over rows, leave single precision
 SPOILED = 0.01  # of a column's deviation, that rounding to single precision may take
-LOOKED_AT = 10_000  # rows, for that
+LOOKED_AT = 1_000_000  # numbers, for that
+NOTHING = 1e-12  # of a column's size: deviations of constants that were computed
 
 
 class Batch(NamedTuple):
@@ -117,7 +118,8 @@ class Domains:
             unseen in the source, negative weights, weights for classes that are not there.
         """
         columns = names_of(X)
-        x = as_inputs(X, "the source" if sample_domain is None else "X", to_train=True)
+        rounding: list[np.ndarray] = []
+        x = as_inputs(X, "the source" if sample_domain is None else "X", rounding=rounding)
         if sample_domain is None:
             parts, rest = {"source": np.arange(len(x))}, None
         else:
@@ -136,8 +138,10 @@ class Domains:
         elif rest is not None and len(rest):
             raise ValueError(f"target rows come from two places: X_target and {len(rest)} rows with sample_domain < 0")
         else:
-            x_target = as_inputs(arrange(X_target, columns, "the target"), "the target", to_train=True)
+            x_target = as_inputs(arrange(X_target, columns, "the target"), "the target", rounding=rounding)
         match_inputs(x_target, x.shape[1:], x.dtype, "the target")
+        if rounding:
+            check_precision(list(zip(("the source", "the target"), (x, x_target), rounding, strict=False)), columns)
 
         in_source = np.concatenate(list(parts.values()))
         classes = np.unique(labels[in_source])
@@ -186,13 +190,13 @@ def arrange(x: Any, columns: Sequence[str] | None, what: str) -> Any:
     return x[list(columns)]
 
 
-def as_inputs(x: Any, what: str, *, to_train: bool = False) -> np.ndarray:
+def as_inputs(x: Any, what: str, *, rounding: list[np.ndarray] | None = None) -> np.ndarray:
     """Turn features into float32 (n, d), or images into float32 or uint8 (n, C, H, W).
 
     Parameters
     ----------
-    to_train : bool
-        Refuse columns that single precision would spoil, too.
+    rounding : list of ndarray, optional
+        Gets what single precision takes off the columns of a table, (d,); see `check_precision`.
 
     Raises
     ------
@@ -231,29 +235,46 @@ def as_inputs(x: Any, what: str, *, to_train: bool = False) -> np.ndarray:
             f"{what} has {len(bad)} values that are NaN or infinite (as float32), the first in row {row}, {where}; "
             "impute or drop them"
         )
-    if to_train and a.ndim == 2:
-        check_precision(given, a, names_of(x), what)
+    if rounding is not None and a.ndim == 2:
+        rounding.append(rounded_off(given, a))
     return a
 
 
-def check_precision(given: np.ndarray, single: np.ndarray, names: list[str] | None, what: str) -> None:
-    """Raise ValueError where a column of a table (n, d) is too large, or varies too little for its size."""
+def rounded_off(given: np.ndarray, single: np.ndarray) -> np.ndarray:
+    """Return the deviation of what single precision takes off each column of a table (n, d), from some of its rows."""
+    if given.dtype.itemsize < 4 or given.dtype == np.float32:
+        return np.zeros(given.shape[1])
+    rows = slice(None, None, -(-given.size // LOOKED_AT))
+    return (single[rows] - given[rows].astype(np.float64)).std(0)
+
+
+def check_precision(sides: Sequence[tuple[str, np.ndarray, np.ndarray]], names: list[str] | None) -> None:
+    """Raise ValueError where a column of some tables is too large, or varies too little for its size.
+
+    Parameters
+    ----------
+    sides : sequence of (name, rows float32 (n, d), what rounding took off (d,))
+    """
     call = lambda k: repr(names[k]) if names else k  # noqa: E731
-    most = np.maximum(single.max(0), -single.min(0))
-    if most.max() > LARGEST:
-        k = int(most.argmax())
-        raise ValueError(
-            f"{what} has {most[k]:.6g} in column {call(k)}: too large to be squared in single precision; if it stands "
-            "for a missing value, impute or drop it, else take another unit"
-        )
-    rows = slice(None, None, max(1, len(given) // LOOKED_AT))
-    exact = given[rows].astype(np.float64)
-    spread, lost = exact.std(0), (single[rows] - exact).std(0)
-    if (bad := lost > SPOILED * spread).any():
+    for what, x, _ in sides:
+        most = np.maximum(x.max(0), -x.min(0))
+        if most.max() > LARGEST:
+            k = int(most.argmax())
+            raise ValueError(
+                f"{what} has {most[k]:.6g} in column {call(k)}: too large to be squared in single precision; if it "
+                "stands for a missing value, impute or drop it, else take another unit"
+            )
+    lost = np.max([off for _, _, off in sides], axis=0)
+    if not lost.any():
+        return
+    some = [x[:: -(-x.size // LOOKED_AT)].astype(np.float64) for _, x, _ in sides]
+    centre = np.mean([x.mean(0) for x in some], axis=0)
+    spread = np.sqrt(np.mean([np.square(x - centre).mean(0) for x in some], axis=0))  # as inputs are standardised
+    if (bad := (lost > SPOILED * spread) & (lost > NOTHING * np.abs(centre))).any():
         k = int(bad.argmax())
         raise ValueError(
-            f"{what} has values around {exact[:, k].mean():.6g} in column {call(k)} that differ by {spread[k]:.2g} "
-            "only, which single precision loses: subtract a constant, or leave the column out"
+            f"column {call(k)} has values around {centre[k]:.6g}, whose differences single precision loses: subtract a "
+            "constant, or leave the column out"
         )
 
 

@@ -196,15 +196,22 @@ class Network(nn.Module):
         return self.logits_unseen(self.normalize(view.x)) if together else view.logits
 
     def restated(self, x: Tensor) -> "Network":
-        """Return a copy, to predict with, whose batch norm has the statistics of other rows (n, *input) as stored."""
-        copied = copy.deepcopy(self).eval()
-        for layer in copied.encoder.modules():
-            if isinstance(layer, _BatchNorm):
-                layer.reset_running_stats()
-                layer.momentum = None  # the plain mean over all blocks
-                layer.train()
+        """Return a copy, to predict with, whose batch norm has the statistics of other rows (n, *input) as stored.
+
+        Without batch norm that trains there is nothing to state anew: that returns the network itself.
+        """
+        copied = copy.deepcopy(self)
+        copied.encoder.train()
+        layers = [m for m in copied.encoder.modules() if isinstance(m, _BatchNorm) and m.training]  # not frozen ones
+        copied.eval()
+        if not layers:
+            return self
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # the plain mean over all blocks
+            layer.train()
         with torch.no_grad():
-            for block in x.tensor_split(max(1, len(x) // 256)):
+            for block in x.tensor_split(max(1, len(x) // 64)):
                 copied.features(copied.normalize(block))
         return copied.eval()
 

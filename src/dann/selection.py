@@ -15,7 +15,7 @@ from . import runs
 from .adapter import DomainAdapter, TrainingDiverged, TrainingFailed, TrainingWarning, chosen, taken
 from .assessment import Assessment, assess
 from .assessment import suggest_labels as suggest
-from .domains import Domains, arrange, as_inputs, as_labels, target_labels
+from .domains import Domains, arrange, as_inputs, as_labels, names_of, target_labels
 from .engine import Step
 from .evidence import CROWD, Evidence, NotFinite, Structure, structure_of
 from .guards import harmful
@@ -342,7 +342,9 @@ def rehearse(estimator: DomainAdapter, data: Rows) -> None:
         rows = np.union1d(first, np.arange(min(needed, len(y))))
         few = np.arange(min(needed, as_inputs(x_target, "the target").shape[0]))
         one = clone(estimator).set_params(steps=1, pretrain_steps=min(1, estimator.pretrain_steps))
-        one.fit(taken(x, rows), y[rows], taken(x_target, few))
+        columns = names_of(x)  # as the training has them: a few rows say nothing of how much a column varies
+        source = as_inputs(taken(x, rows), "the source")
+        one.fit(source, y[rows], as_inputs(arrange(taken(x_target, few), columns, "the target"), "the target"))
     except TypeError as error:
         raise ValueError(f"a setting has a value of the wrong kind: {error}") from error
     except TrainingFailed:
@@ -472,7 +474,8 @@ def reassess(
     X_target: Any,
     y_target: Any = None,
     *,
-    adapter: DomainAdapter | Mapping[str, DomainAdapter] | None = None,
+    methods: Mapping[str, DomainAdapter] | Sequence[str] = (),
+    adapter: DomainAdapter | None = None,
     device: str = "auto",
     seed: int = 0,
 ) -> Assessment:
@@ -488,9 +491,9 @@ def reassess(
         20 rows or more, of which a thousand are looked at.
     y_target : array, optional
         A few labels, as for `DomainAdapter.assess`.
-    adapter : DomainAdapter or mapping of str to DomainAdapter, optional
-        What `compare` was given as ``adapter``, or as ``methods``, where it has objects of your own: files hold no
-        code.
+    methods : mapping of str to DomainAdapter, optional
+    adapter : DomainAdapter, optional
+        What `compare` was given, where that has objects of your own: files hold no code.
     device : str
     seed : int
         Of the choice of rows.
@@ -514,7 +517,8 @@ def reassess(
         raise ValueError(f"{path} is no readable comparison ({error!r}); run dann compare again") from error
     models, before = [], []
     for number, (name, _) in enumerate(judges):
-        own = objects_of(adapter.get(name), "method") if isinstance(adapter, Mapping) else objects_of(adapter)
+        given = methods.get(name) if isinstance(methods, Mapping) else None
+        own = objects_of(adapter) if given is None else objects_of(given, "method")
         models.append(DomainAdapter.load(folder / "judges" / f"{number}.safetensors", device=device, **own))
         before.append(runs.load_evidence(folder / "judges" / f"{number}.evidence"))
     if BASELINE not in {name for name, _ in judges}:

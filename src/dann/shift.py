@@ -9,6 +9,8 @@ from scipy.stats import binom
 
 from .evidence import Evidence
 
+FEWEST = 10  # rows of each domain, for the test
+
 
 class TwoSampleTest(NamedTuple):
     """Result of `two_sample_test`."""
@@ -53,7 +55,7 @@ def two_sample_test(x: np.ndarray, x_target: np.ndarray, *, max_rows: int = 2000
     if x.shape[1:] != x_target.shape[1:]:
         raise ValueError(f"rows of shape {x.shape[1:]} and {x_target.shape[1:]} cannot be compared")
     n = min(len(x), len(x_target), max_rows)
-    if n < 10:
+    if n < FEWEST:
         raise ValueError(f"the test needs ten rows of each domain; there are {len(x)} and {len(x_target)}")
     random = np.random.default_rng(seed)
     rows = np.concatenate([part[random.choice(len(part), n, replace=False)] for part in (x, x_target)])
@@ -194,7 +196,7 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
     p = labels.weights[evidence.source_y]
     kept = np.flatnonzero(random.random(len(p)) < p / max(p.max(), 1e-12))  # thinned: copies would be in both halves
     weighted = again = test
-    if len(kept) >= 10:
+    if len(kept) >= FEWEST:
         few = random.permutation(len(p))[: len(kept)]  # as few, and the source's class shares
         weighted, again = (
             two_sample_test(evidence.source_features[rows], evidence.target_features, seed=seed) for rows in (kept, few)
@@ -204,6 +206,7 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
         kind = "none"
     elif differ:
         kind = "both" if weighted.p_value <= level else "labels" if again.p_value <= level else "unclear"
+        kind = kind if len(kept) >= FEWEST else "unclear"
     else:
         kind = "inputs"
     error = min(1 - test.accuracy, 0.5)  # Fano: a bit of the domain less the entropy of the classifier's mistakes

@@ -111,7 +111,7 @@ def tune(
     rehearse(base, data)
     for name, choices in space.items():  # each by itself, before anything is kept
         for choice in choices if isinstance(choices, list) else choices[:2]:
-            rehearse(clone(base).set_params(**{name: choice}), data)
+            tried(base, space, name, choice, data)
 
     def objective(trial: "optuna.Trial") -> float:
         model = clone(base).set_params(**{name: suggest(trial, name, choices) for name, choices in space.items()})
@@ -165,6 +165,25 @@ def tune(
             f"every trial was pruned, the last one because: {study.trials[-1].user_attrs.get('alarm')}"
         )
     return study
+
+
+def tried(base: DomainAdapter, space: Space, name: str, choice: Any, data: Any) -> None:
+    """Rehearse one choice, by itself or with the first or the last choices of the other parameters.
+
+    Raises
+    ------
+    ValueError
+        It cannot be trained with in any of these ways.
+    """
+    last = {key: choices[-1] if isinstance(choices, list) else choices[1] for key, choices in space.items()}
+    others: list[dict[str, Any]] = [{}, {key: choices[0] for key, choices in space.items()}, last]
+    errors = []
+    for other in others:
+        try:
+            return rehearse(clone(base).set_params(**{**other, name: choice}), data)
+        except ValueError as error:
+            errors.append(error)
+    raise errors[0]
 
 
 def opened(storage: str | Path | None) -> Any:

@@ -304,6 +304,12 @@ def test_labels_are_text_where_the_sources_are(tmp_path):
     assert read_table(file).y.tolist() == [1, 2, None]
     assert read_table(file, classes=np.array(["1", "2", "3+"])).y.tolist() == ["1", "2", None]
     assert read_table(file, classes=np.array([1, 2, 3])).y.tolist() == [1, 2, None]
+    file.write_text("x,label\n1,1.10\n2,1.1\n3,-1\n")
+    versions = np.array(["1.1", "1.10", "v2"])
+    assert read_table(file, classes=versions).y.tolist() == ["1.10", "1.1", None]  # -1: not known
+    assert read_table(file, classes=np.array(["1.1", "1.10", "-1", "a"])).y.tolist() == ["1.10", "1.1", "-1"]
+    np.savez(tmp_path / "g.npz", X=np.zeros((2, 2)), y=np.array([-1, 1]))
+    assert read_table(tmp_path / "g.npz", classes=np.array(["1", "2+"])).y.tolist() == [None, "1"]
 
 
 @pytest.mark.parametrize("text", ["NA", "nan", "NaN", "N/A", "<NA>", "NULL"])
