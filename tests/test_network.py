@@ -252,3 +252,24 @@ def test_batch_norm_in_the_label_head_is_refused():
     head = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
     with pytest.raises(ValueError, match="the label head has batch norm"):
         Network(Normalize(torch.zeros(3), torch.ones(3)), nn.Linear(3, 4), head, dim=4, n_classes=2, n_domains=2)
+
+
+class FrozenNorm(nn.BatchNorm1d):
+    """As in transfer learning: its statistics stay what they are."""
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d, FrozenNorm])
+def test_only_statistics_that_train_are_stated_anew(norm):
+    encoder = nn.Sequential(nn.Linear(3, 4), norm(4))
+    normalize = Normalize(torch.zeros(3), torch.ones(3))
+    net = Network(normalize, encoder, nn.Linear(4, 2), dim=4, n_classes=2, n_domains=2).eval()
+    x = torch.randn(200, 3) + 5
+    other = net.restated(x)
+    assert (other is net) == (norm is FrozenNorm)
+    if other is not net:
+        torch.testing.assert_close(other.encoder[1].running_mean, encoder[0](x).mean(0), atol=1e-3, rtol=1e-3)
+        assert net.encoder[1].running_mean.abs().max() == 0
+        assert not other.training

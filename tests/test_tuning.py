@@ -141,3 +141,10 @@ def test_settings_that_cannot_train_are_refused_before_anything_is_kept(space, d
         tune(base(), space, *data, trials=1, storage=place)
     assert "Traceback" not in capsys.readouterr().err
     assert tune(base(), {"batch_size": [8, 16]}, *data, trials=1, storage=place).best_params["batch_size"] in (8, 16)
+
+
+def test_choices_that_go_together_only_are_taken(data):
+    space = {"method": ["dann", "adda"], "pretrain_steps": [10, 20]}  # ADDA alone lacks its pretraining
+    assert tune(DomainAdapter(steps=20, batch_size=16), space, *data, trials=2).best_params["pretrain_steps"] >= 10
+    with pytest.raises(ValueError, match="give pretrain_steps"):
+        tune(DomainAdapter(steps=20, batch_size=16), {"method": ["dann", "adda"]}, *data, trials=2)
