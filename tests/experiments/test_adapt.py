@@ -107,7 +107,7 @@ def test_one_row_a_class_is_too_few():
 @pytest.mark.parametrize(
     ("settings", "because"),
     [
-        ({"lr": "fast"}, "a setting has a value of the wrong kind"),
+        ({"lr": "fast"}, "must be a number above 0"),
         ({"steps": 0}, "steps=0"),
         ({"backbone": "resnet"}, "unknown backbone"),
         ({"method": DANN(hidden="wide")}, "wrong kind"),
