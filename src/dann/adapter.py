@@ -821,16 +821,16 @@ class DomainAdapter(ClassifierMixin, Adapter):
         return features, logits
 
     def _of_source(self, X: Any) -> Self:
-        """Return this model as it reads source rows: by their own statistics where batch norm has only the target's."""
+        """Return this model as it reads source rows to be judged by, see `Method.of_source`."""
         check_is_fitted(self, "network_")
-        if self.network_.encoding != "per-domain" and not self.method_.source_free:
-            return self
         x = as_inputs(arrange(X, self.columns_, "the source"), "the source")
         match_inputs(x, self.shape_, np.dtype(self.dtype_), "the source")
-        if len(x) < 2:
+        net = self.network_
+        own = self.method_.of_source(net, tensor_of(x).to(net.normalize.mean.device))
+        if own is net:
             return self
         other = copy.copy(self)
-        other.network_ = self.network_.restated(tensor_of(x).to(self.network_.normalize.mean.device))
+        other.network_ = own
         return other
 
     def structure(self, X: Any, X_target: Any, crowd: Any = None) -> Structure:
@@ -868,7 +868,8 @@ class DomainAdapter(ClassifierMixin, Adapter):
         ----------
         X, y
             Source rows that training did not see, and their labels. Where batch norm has the target's statistics alone
-            (``encoding="per-domain"``, or after `adapt_to`), source rows are read by their own, as in training.
+            (``encoding="per-domain"``, or after `adapt_to`), source rows are read by their own, as in training, and
+            after ADDA by the source's encoder.
         X_target
             Target rows, best such that training did not see.
         mixed : bool

@@ -208,9 +208,9 @@ class Guards:
         net.eval()
         with torch.no_grad(), self.context():
             features, logits = net(self.x)
-            if net.encoding == "per-domain" and self.n_source > 1:  # the source by its own statistics, as in training
-                own = self.x[: self.n_source]
-                both = zip(net.restated(own)(own), (features, logits), strict=True)
+            own = self.x[: self.n_source]
+            if len(own) and (of_source := self.method.of_source(net, own)) is not net:
+                both = zip(of_source(own), (features, logits), strict=True)
                 features, logits = (torch.cat([mine, every[self.n_source :]]) for mine, every in both)
             target = features[self.n_source :].float()
             centred = target - target.mean(0)

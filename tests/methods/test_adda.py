@@ -58,3 +58,14 @@ def test_an_interrupted_pretraining_goes_on_to_the_same_bits(seed, arrays, tmp_p
     whole = adapter(random_state=resumed.seed_).fit(arrays.x, arrays.y, arrays.xt)
     for name, weight in whole.network_.state_dict().items():
         assert torch.equal(resumed.network_.state_dict()[name], weight), name
+
+
+def test_source_rows_are_judged_through_the_sources_encoder(make_arrays, tmp_path):
+    made, held = make_arrays(200, 200), make_arrays(100, 100, seed=1)
+    model = adapter(steps=150, pretrain_steps=100, batch_size=32, lr=0.01).fit(made.x, made.y, made.xt)
+    assert not any("source" in str(event) for event in model.events_)
+    model = DomainAdapter.load(model.save(tmp_path / "adda.safetensors"))
+    model.network_.encoder[0].weight.data.zero_()  # an encoder for a target that has nothing of the source
+    assert model.score(held.x, held.y) < 0.6
+    assert model.evidence(held.x, held.y, held.xt).source_right.mean() > 0.95
+    assert model.score(held.x, held.y) < 0.6  # evidence leaves the model as it was

@@ -44,6 +44,12 @@ class ADDA(Method):
             raise ValueError("ADDA's source encoder keeps the source's statistics: take an encoding but 'per-domain'")
         return {"source": copy.deepcopy(net.encoder).requires_grad_(False), "domain": domain_head(net, self.hidden)}
 
+    def of_source(self, net: Network, x: Tensor) -> Network:
+        """Return a copy with the source's encoder."""
+        copied = copy.deepcopy(net).eval()
+        copied.encoder = copied.parts["source"]
+        return copied
+
     def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
         """Yield the domain head's move and the encoder's."""
         x = net.normalize(batch.x)

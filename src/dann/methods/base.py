@@ -52,6 +52,14 @@ class Method(BaseEstimator):
         """Return what the part "domain", if there is one, sees of features (n, dim) and logits (n, classes)."""
         return features
 
+    def of_source(self, net: Network, x: Tensor) -> Network:
+        """Return the network that source rows x (n, *input), as stored, go through when they are judged.
+
+        That is the network itself; where batch norm has the target's statistics alone, a copy with those of the rows.
+        """
+        own = (net.encoding == "per-domain" or self.source_free) and len(x) > 1
+        return net.restated(x) if own else net
+
     def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
         """Return the named terms whose sum every player minimises.
 
