@@ -825,12 +825,8 @@ class DomainAdapter(ClassifierMixin, Adapter):
         check_is_fitted(self, "network_")
         x = as_inputs(arrange(X, self.columns_, "the source"), "the source")
         match_inputs(x, self.shape_, np.dtype(self.dtype_), "the source")
-        net = self.network_
-        own = self.method_.of_source(net, tensor_of(x).to(net.normalize.mean.device))
-        if own is net:
-            return self
         other = copy.copy(self)
-        other.network_ = own
+        other.network_ = self.method_.of_source(self.network_, tensor_of(x))
         return other
 
     def structure(self, X: Any, X_target: Any, crowd: Any = None) -> Structure:

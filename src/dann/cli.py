@@ -145,7 +145,7 @@ def compare(
     from .experiments.comparing import columns_that_shift, side_by_side
     from .methods import method_of
     from .readers import read_table
-    from .runs import fingerprint, without_nan, write_json
+    from .runs import fingerprint, write_report
     from .selection import HELD_OUT, METHODS
     from .selection import compare as train
 
@@ -188,7 +188,7 @@ def compare(
     model = found.save(folder)
     write_predictions(folder / "target_predictions.csv", found.model, target_rows)
     if json is not None:
-        write_json(json, without_nan(found.report()))
+        write_report(json, found.report())
     for table in side_by_side(found):
         console.print(table)
     for line in (*found.assessment.reasons, *columns_that_shift(*data)):
@@ -214,7 +214,7 @@ def assess(
     """Judge a saved model on target rows: how right is it, and is it better than one of the source alone?"""
     from .adapter import DomainAdapter
     from .readers import read_table
-    from .runs import without_nan, write_json
+    from .runs import write_report
     from .selection import reassess
 
     _check(device, json)
@@ -230,7 +230,7 @@ def assess(
         below = None if baseline is None else DomainAdapter.load(baseline, device=device)
         found = adapter.assess(rows, rows.y, target_rows, _known(target_rows), baseline=below)
     if json is not None:
-        write_json(json, without_nan(found.report()))
+        write_report(json, found.report())
     for line in found.reasons:
         _say(f"- {line}")
     console.print(f"[bold]Verdict:[/bold] {found.sentence}", markup=True, highlight=False, soft_wrap=True)
@@ -263,7 +263,7 @@ def tune(
     from .experiments.comparing import trials_of
     from .methods import method_of
     from .readers import read_table
-    from .runs import without_nan, write_json
+    from .runs import write_report
     from .tuning import tune as find
 
     _check(device, json)
@@ -295,8 +295,7 @@ def tune(
     _say(f"Is it better than source-only? dann compare … --methods {method} {flags}")
     if json is not None:
         trials_made = [{"number": t.number, "state": t.state.name, "value": t.value, **t.params} for t in study.trials]
-        found = {"best": study.best_params, "validator": validator, "trials": trials_made}
-        write_json(json, without_nan(found))
+        write_report(json, {"best": study.best_params, "validator": validator, "trials": trials_made})
         _say(f"Report: {json}")
 
 
@@ -462,10 +461,10 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
 def _print(study: "Study", json: Path | None) -> None:
     """Print the table of a study and say what it left where."""
     from .experiments.tables import summary
-    from .runs import without_nan, write_json
+    from .runs import write_report
 
     if json is not None:
-        write_json(json, without_nan(study.report()))
+        write_report(json, study.report())
     console.print((study.experiment.table or summary)(study.report()))
     seeds = ", ".join(map(str, study.seeds))
     _say(f"Seed{'s' if len(study.seeds) > 1 else ''}: {seeds}   Run folder: {study.folder}")

@@ -153,6 +153,7 @@ class Network(nn.Module):
         self.normalize, self.encoder, self.head = normalize, encoder, head
         self.dim, self.n_classes, self.n_domains = dim, n_classes, n_domains
         self.domain_hidden, self.encoding = domain_hidden, encoding
+        self.has_batch_norm = any(isinstance(layer, _BatchNorm) for layer in encoder.modules())
         self.parts = nn.ModuleDict()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -192,7 +193,7 @@ class Network(nn.Module):
 
         They are the view's own, unless batch norm took the statistics of both sides there.
         """
-        together = self.encoding == "joint" and any(isinstance(layer, _BatchNorm) for layer in self.encoder.modules())
+        together = self.encoding == "joint" and self.has_batch_norm
         return self.logits_unseen(self.normalize(view.x)) if together else view.logits
 
     def restated(self, x: Tensor) -> "Network":
@@ -200,6 +201,8 @@ class Network(nn.Module):
 
         Without batch norm that trains there is nothing to state anew: that returns the network itself.
         """
+        if not self.has_batch_norm:
+            return self
         copied = copy.deepcopy(self)
         copied.encoder.train()
         layers = [m for m in copied.encoder.modules() if isinstance(m, _BatchNorm) and m.training]  # not frozen ones
@@ -212,7 +215,7 @@ class Network(nn.Module):
             layer.train()
         with torch.no_grad():
             for block in x.tensor_split(max(1, len(x) // 64)):
-                copied.features(copied.normalize(block))
+                copied.features(copied.normalize(block.to(self.normalize.mean.device)))
         return copied.eval()
 
     def _view(self, batch: Batch, rows: slice, features: Tensor) -> View:

@@ -51,6 +51,11 @@ def write_json(path: str | os.PathLike[str], content: Any) -> Path:
     return write(path, json.dumps(content, indent=1, default=plain) + "\n")
 
 
+def write_report(path: str | os.PathLike[str], content: Any) -> Path:
+    """Write JSON for others to read; see `without_nan`."""
+    return write_json(path, without_nan(content))
+
+
 def without_nan(content: Any) -> Any:
     """Return JSON values with None for NaN and infinities, which other readers of JSON refuse."""
     if isinstance(content, dict):

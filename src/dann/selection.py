@@ -174,7 +174,7 @@ class Comparison:
             bare = replace(c.evidence, other_target_logits=None, mixed_logits=None)
             runs.save_evidence(folder / "judges" / f"{number}.evidence", bare)
             judges.append({"name": c.name, "alarms": c.alarms})
-        runs.write_json(folder / "comparison.json", runs.without_nan({**self.report(), "judges": judges}))
+        runs.write_report(folder / "comparison.json", {**self.report(), "judges": judges})
         return self.model.save(folder / "model.safetensors")
 
     def report(self) -> dict[str, Any]:

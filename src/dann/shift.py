@@ -205,8 +205,8 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
     if test.p_value > level:
         kind = "none"
     elif differ:
-        kind = "both" if weighted.p_value <= level else "labels" if again.p_value <= level else "unclear"
-        kind = kind if len(kept) >= FEWEST else "unclear"
+        told = len(kept) >= FEWEST and min(weighted.p_value, again.p_value) <= level
+        kind = "unclear" if not told else "both" if weighted.p_value <= level else "labels"
     else:
         kind = "inputs"
     error = min(1 - test.accuracy, 0.5)  # Fano: a bit of the domain less the entropy of the classifier's mistakes

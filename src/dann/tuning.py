@@ -157,8 +157,8 @@ def tune(
         raise ValueError(
             f"{storage} holds a search with other data, settings, space or validator; give another, or delete it"
         )
-    study.sampler = optuna.samplers.TPESampler(seed=seed + 1000 * len(study.trials))  # goes on, and not anew
     study.set_user_attr("fingerprint", mark)
+    study.sampler = optuna.samplers.TPESampler(seed=seed + 1000 * len(study.trials))  # goes on, and not anew
     study.optimize(objective, n_trials=trials)
     if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials):
         raise TrainingFailed(

@@ -98,15 +98,9 @@ def read_table(
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
     read = {".csv": read_csv, ".npy": read_npy, ".npz": read_npz}[path.suffix.lower()]
-    as_text = classes is not None and np.asarray(classes).dtype.kind in "US"
-    table = read(path, label, [name for name in DEFAULT_LABELS if name not in (features or ())], as_text)
-    if as_text and table.y is not None:
-        unknown = () if "-1" in np.asarray(classes) else ("-1",)  # the mark of unknown labels
-        texts = [
-            str(v) if known and str(v) not in unknown else None
-            for v, known in zip(table.y.tolist(), table.labelled, strict=True)
-        ]
-        table = replace(table, y=np.array(texts, dtype=object if None in texts else None))
+    table = read(path, label, [name for name in DEFAULT_LABELS if name not in (features or ())])
+    if table.y is not None:
+        table = replace(table, y=natural(table.y, classes))
     if needs_label and table.y is None:
         names = "" if table.columns is None else f"; its columns: {', '.join(table.columns[:20])}"
         wanted = repr(label) if label else " or ".join(map(repr, DEFAULT_LABELS))
@@ -114,7 +108,7 @@ def read_table(
     return table
 
 
-def read_csv(path: Path, label: str | None, defaults: Sequence[str], as_text: bool) -> Table:
+def read_csv(path: Path, label: str | None, defaults: Sequence[str]) -> Table:
     """Read a table with a header line."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         try:
@@ -136,17 +130,17 @@ def read_csv(path: Path, label: str | None, defaults: Sequence[str], as_text: bo
         header, cells = header[1:], cells[:, 1:]
     if "" in header:
         raise ValueError(f"{path} has a column without a name behind {header[header.index('') - 1]!r}; name it")
-    return with_label(path, header, cells, label, defaults, as_text)
+    return with_label(path, header, cells, label, defaults)
 
 
 def with_label(
-    path: Path, names: Sequence[str], columns: np.ndarray, label: str | None, defaults: Sequence[str], as_text: bool
+    path: Path, names: Sequence[str], columns: np.ndarray, label: str | None, defaults: Sequence[str]
 ) -> Table:
     """Take the label column out of named columns (n, k)."""
     chosen = [label] if label else [name for name in defaults if name in names][:1]
     y = None
     if chosen and chosen[0] in names:
-        y = natural(columns[:, names.index(chosen[0])], as_text)
+        y = columns[:, names.index(chosen[0])]
     features = [i for i, name in enumerate(names) if name not in chosen]
     if not features:
         raise ValueError(f"{path} has no feature columns" + (f" beside the label {chosen[0]!r}" if chosen else ""))
@@ -156,29 +150,31 @@ def with_label(
     return Table(x, y, [names[i] for i in features])
 
 
-def natural(values: np.ndarray, as_text: bool = False) -> np.ndarray:
-    """Turn labels from text into numbers, where all are and may be; empty ones, and those that say so, become None."""
-    if values.dtype != object:
+def natural(values: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
+    """Turn labels from text into numbers, where all of them are; missing ones become None.
+
+    Where the classes that they are of are text, labels stay or become text, and -1, unless a class, is missing too.
+    """
+    as_text = classes is not None and np.asarray(classes).dtype.kind in "US"
+    if values.dtype != object and not as_text:
         return values.astype(str) if values.dtype.kind == "S" else values
+    none = {"", *MISSING, *(("-1",) if as_text and "-1" not in np.asarray(classes) else ())}
     texts = ["" if v != v else (v.decode() if isinstance(v, bytes) else str(v)).strip() for v in values.tolist()]
-    texts = ["" if text in MISSING else text for text in texts]
-    known = [text for text in texts if text]
+    known = [text for text in texts if text not in none]
     kind = int if all(map(WHOLE.fullmatch, known)) else float if all(map(NUMBER.fullmatch, known)) else str
     kind = str if as_text else kind
-    y = [kind(text) if text else None for text in texts]
+    y = [None if text in none else kind(text) for text in texts]
     return np.array(y, dtype=object if len(known) < len(y) else None)
 
 
-def read_npy(path: Path, label: str | None, defaults: Sequence[str], as_text: bool) -> Table:
+def read_npy(path: Path, label: str | None, defaults: Sequence[str]) -> Table:
     """Read a structured array, or a plain one whose label column has a number."""
     array = load_array(path, path)
     if array.dtype.names:
         names = list(array.dtype.names)
         if any(array.dtype[name].shape or array.dtype[name].kind not in "biufUS" for name in names):
             raise ValueError(f"{path} has fields that are no plain numbers or text: {array.dtype}")
-        return with_label(
-            path, names, np.array([list(row) for row in array.tolist()], dtype=object), label, defaults, as_text
-        )
+        return with_label(path, names, np.array([list(row) for row in array.tolist()], dtype=object), label, defaults)
     if label is None:
         return Table(array)
     try:
@@ -194,7 +190,7 @@ def read_npy(path: Path, label: str | None, defaults: Sequence[str], as_text: bo
     return Table(np.delete(array, column, axis=1), y)
 
 
-def read_npz(path: Path, label: str | None, defaults: Sequence[str], as_text: bool) -> Table:
+def read_npz(path: Path, label: str | None, defaults: Sequence[str]) -> Table:
     """Read the arrays ``X`` and, under ``label``, the labels."""
     try:
         with zipfile.ZipFile(path) as archive:
@@ -214,7 +210,7 @@ def read_npz(path: Path, label: str | None, defaults: Sequence[str], as_text: bo
                         arrays[name] = load_array(member, path, name)
     except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError) as error:  # last: encrypted
         raise ValueError(f"{path} is no readable .npz file: {error}") from error
-    x, y = arrays[features[0]], None if y_name is None else natural(arrays[y_name], as_text)
+    x, y = arrays[features[0]], None if y_name is None else arrays[y_name]
     if y is not None and x.shape[:1] != y.shape[:1]:
         raise ValueError(f"{path}: {y_name} has shape {y.shape}; expected one label for each row of {x.shape}")
     return Table(x, y)
