@@ -118,13 +118,20 @@ def test_bfloat16_is_taken_where_it_gains_or_is_asked_for(wanted, units, share, 
     assert precision_for(wanted, CPU, share * WORK_OF_A_THREAD) == precision
 
 
-def test_amx_is_what_counts_on_the_cpu(monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": False})
-    assert not has_bf16_units(CPU)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
-    assert has_bf16_units(CPU)
-    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    assert not has_bf16_units(CPU)
+@pytest.mark.parametrize(
+    ("capabilities", "units"),
+    [
+        ({"cpu_name": "Intel(R) Xeon(R)", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"cpu_name": "Intel(R) Xeon(R)", "avx512_bf16": True, "amx_bf16": True}, True),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False}, False),
+        ({"avx512_bf16": True}, False),
+        ({}, False),
+    ],
+)
+def test_amx_or_an_amd_processor_is_fast_in_bfloat16(capabilities, units, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert has_bf16_units(CPU) is units
 
 
 def test_emulated_bfloat16_does_not_count_on_a_gpu(monkeypatch):

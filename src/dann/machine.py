@@ -98,8 +98,8 @@ def precision_for(wanted: str, device: torch.device, work: float) -> torch.dtype
     Parameters
     ----------
     wanted : {"auto", "fp32", "bf16"}
-        "auto" is bfloat16 where the device has units for it, AMX on the CPU, and a step has the work of a thread;
-        single precision elsewhere: with AVX-512's instructions alone bfloat16 is slower.
+        "auto" is bfloat16 where the device is fast in it, see `has_bf16_units`, and a step has the work of a thread;
+        single precision elsewhere.
     device : torch.device
     work : float
         Multiply-adds of a step.
@@ -116,7 +116,12 @@ def autocast(device: torch.device, precision: torch.dtype) -> Callable[[], Abstr
 
 
 def has_bf16_units(device: torch.device) -> bool:
-    """Whether a device multiplies matrices in bfloat16 faster than in single precision."""
+    """Whether a device multiplies matrices in bfloat16 faster than in single precision.
+
+    Processors with AMX do, and AMD's with AVX-512's bfloat16 instructions, in half of the time; Intel's without AMX
+    take longer for it, the same instructions or not (benchmarks/ceiling.py on both).
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16"))
+    has = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return bool(has.get("amx_bf16") or (has.get("avx512_bf16") and "AMD" in has.get("cpu_name", "")))
