@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dann.assessment import assess, better, estimate, labels_needed, suggest_labels, updated
+from dann.assessment import assess, better, by_labels, estimate, labels_needed, suggest_labels, updated
 from dann.evidence import Evidence, clusters
 
 LEVEL = 0.9
@@ -268,6 +268,7 @@ def test_classes_that_no_held_out_row_has_are_told():
         ({"baseline": "plain"}, "there is no 'plain' among the candidates: source-only, dann"),
         ({"labelled": (np.arange(3), np.zeros(2, int))}, "there are 3 labelled rows and 2 labels"),
         ({"labelled": (np.array([300]), np.zeros(1, int))}, "labelled rows must lie in 0 … 299"),
+        ({"labelled": ([0, 1], [0, 2])}, "their labels in 0 … 1"),
         ({"labelled": (np.array([0]), np.array([2]))}, "their labels in 0 … 1"),
     ],
 )
@@ -283,6 +284,26 @@ def test_evidence_of_other_rows_is_refused():
     fewer = [cut(e) for e in trainings(0.9)]
     with pytest.raises(ValueError, match="the evidence of 'dann' is of other rows"):
         assess({"source-only": trainings(0.9), "dann": fewer})
+
+
+def test_a_candidate_without_evidence_is_named():
+    with pytest.raises(ValueError, match="'dann' has no evidence"):
+        assess({"source-only": trainings(0.9), "dann": []})
+
+
+def test_the_best_of_several_equals_is_seldom_taken_for_better():
+    random, n = np.random.default_rng(0), 100
+    hidden, names = np.zeros(n, int), ["source-only", "a", "b", "c", "d"]
+    taken = []
+    for _ in range(150):
+        wrong = {name: (random.random(n) < 0.2).astype(int) for name in names}
+        made = {
+            name: [Evidence(hidden[:, None], np.eye(2)[w], hidden, hidden[:, None], np.eye(2)[w])]
+            for name, w in wrong.items()
+        }
+        labelled = np.arange(n), hidden
+        taken.append(by_labels("keep", "source-only", made, labelled, names[1:], "source-only", 10**6, [])[0])
+    assert 0 < np.mean(np.array(taken) == "adapt") < 0.15
 
 
 def test_constant_features_and_a_class_that_the_target_lacks_are_no_obstacle():

@@ -1003,6 +1003,31 @@ def test_tune_prints_the_best_and_goes_on(many, dann_):
     assert len(json.loads(Path("trials.json").read_text())["trials"]) == 4
 
 
+def test_what_tune_found_stands_before_what_was_set(many, dann_):
+    pytest.importorskip("optuna", reason="the extra tune is not installed")
+    words = ("tune", "--source", "lab.csv", "--target", "field.csv", "--label", "species", "--trials", "1")
+    code, out, error = dann_(*words, "--set", "steps=9", "--set", "lr=0.01", "--search", "steps=10:12")
+    assert code == 0, error
+    told = out.split("dann compare")[1]
+    assert "--set lr=0.01" in told
+    assert told.count("steps=") == 1
+    assert "steps=9" not in told
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--search", "method=dann,mcc"), "--search method=… is not taken: give --method"),
+        (("--search", "random_state=0:5"), "--search random_state=… is not taken: give --seed"),
+        (("--search", "lr=1e-3:1e-2", "--search", "lr=1e-2:1e-1"), "--search lr=… is given twice"),
+        (("--search", "lr=1e-3:1e-2", "--set", "steps=9", "--set", "steps=8"), "--set steps=… is given twice"),
+    ],
+)
+def test_searches_and_settings_have_one_place_each(words, message, many, refused):
+    pytest.importorskip("optuna", reason="the extra tune is not installed")
+    refused("tune", "--source", "lab.csv", "--target", "field.csv", "--label", "species", *words, because=message)
+
+
 @pytest.mark.parametrize("search", ["lr", "lr=", "rate=1:2", "lr=2:1"])
 def test_a_search_that_makes_no_sense_is_explained(search, many, refused):
     pytest.importorskip("optuna", reason="the extra tune is not installed")

@@ -54,7 +54,7 @@ def test_atc_counts_target_rows_above_the_threshold_that_fits_the_source():
 def test_doc_lowers_the_accuracy_by_the_fall_of_confidence():
     rng = np.random.default_rng(0)
     made = evidence(*calibrated_model(50, 2.0, rng), calibrated_model(40, 1.0, rng)[0])
-    scaled = calibrated(made)
+    scaled = calibrated(made, 0.5 / 51)
     fall = softmax(scaled.source_logits).max(1).mean() - softmax(scaled.target_logits).max(1).mean()
     right = np.mean(made.source_logits.argmax(1) == made.source_y)
     assert doc(made) == pytest.approx(right - fall)
@@ -67,6 +67,15 @@ def test_the_difference_of_confidences_is_right_for_a_model_that_stays_calibrate
     truth = (target.argmax(1) == hidden).mean()
     assert (source.argmax(1) == y).mean() > truth + 0.1
     assert doc(evidence(5 * source, y, 5 * target)) == pytest.approx(truth, abs=0.03)
+
+
+def test_a_source_without_mistakes_does_not_make_the_difference_of_confidences_sure():
+    logits = lambda *margins: np.array([[margin, 0.0] for margin in margins])  # noqa: E731
+    made = evidence(logits(*[6.0] * 100), np.zeros(100, int), logits(*[6.0] * 50, *[1.0] * 50))
+    believed = made.target_probabilities.max(1).mean()
+    assert calibrated(made).target_probabilities.max(1).mean() > 0.99
+    assert doc(made) == pytest.approx(believed, abs=0.03)
+    assert believed < 0.87
 
 
 def test_weighed_accuracy_is_right_under_covariate_shift():
@@ -92,6 +101,7 @@ def test_disagreement_is_the_agreement_of_others():
 def test_on_the_line_finds_accuracies_of_independent_models():
     rng = np.random.default_rng(0)
     n, y, hidden = 6000, rng.integers(2, size=6000), rng.integers(2, size=6000)
+    source = rng.normal(size=(9, 2))
     candidates, truth = [], []
     for k in range(6):  # models right by chance alone, the better on the source the better on the target
         z = 0.6 + 0.3 * k
@@ -103,6 +113,8 @@ def test_on_the_line_finds_accuracies_of_independent_models():
     assert error.mean() < 0.06
     with pytest.raises(ValueError, match="needs three models or more; there are 2"):
         on_the_line(candidates[:2])
+    with pytest.raises(ValueError, match="the models have other rows than each other"):
+        on_the_line([*candidates[:2], evidence(source[:9], y[:9], source[:9])])
 
 
 def test_the_interval_covers_what_chance_does_to_the_rows():

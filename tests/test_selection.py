@@ -128,7 +128,7 @@ def test_settings_can_be_compared_by_names_of_their_own(data):
 
 
 def test_the_baseline_can_have_settings_of_its_own():
-    made = estimators_of({"source-only": base(steps=7), "dann": base()}, base())
+    made = estimators_of({"source-only": base(method="source-only", steps=7), "dann": base()}, base())
     assert made["source-only"].steps == 7
     assert list(made) == ["source-only", "dann"]
 
@@ -198,6 +198,7 @@ def test_all_that_guards_saw_is_kept_and_only_harm_rules_out(data):
         ({"methods": [DANN()]}, "give names, or a mapping of names to estimators"),
         ({"methods": {"r": DomainRegressor()}}, "'r' is a DomainRegressor"),
         ({"methods": {"../up": base()}}, "the name '../up' cannot name a folder"),
+        ({"methods": {"source-only": base(method="mcc")}}, "'source-only' names the baseline, which is no MCC"),
         ({"methods": {"slow": base(weight_decay="much")}}, "a setting has a value of the wrong kind"),
     ],
 )

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -57,10 +59,20 @@ def test_a_class_without_source_rows_is_named():
 
 
 def test_a_model_of_one_prediction_says_nothing():
-    logits = np.tile([1.0, 0, 0], (30, 1))
-    found = estimate_label_shift(Evidence(np.zeros((30, 1)), logits, np.arange(30) % 3, np.zeros((30, 1)), logits))
+    logits, y = np.tile([1.0, 0, 0], (30, 1)), np.repeat([0, 1, 2], [15, 9, 6])
+    found = estimate_label_shift(Evidence(np.zeros((30, 1)), logits, y, np.zeros((30, 1)), logits))
     assert np.isfinite(found.priors).all()
     assert found.priors.sum() == pytest.approx(1)
+    assert (found.low < 0.1).all()
+    assert (found.high > 0.9).all()
+
+
+def test_classes_that_are_predicted_alike_have_wide_intervals():
+    made = shifted([0.3, 0.3, 0.4], [0.2, 0.2, 0.6])
+    merged = [np.eye(3)[np.minimum(logits.argmax(1), 1)] for logits in (made.source_logits, made.target_logits)]
+    found = estimate_label_shift(replace(made, source_logits=merged[0], target_logits=merged[1]))
+    assert found.low[2] < 0.6 < found.high[2]
+    assert found.high[2] - found.low[2] > 0.4
 
 
 def test_without_a_shift_the_test_is_wrong_as_often_as_it_says():
@@ -197,7 +209,7 @@ def test_a_class_without_source_rows_is_no_reason_to_fail():
     random = np.random.default_rng(0)
     y = np.arange(100) % 2
     found = diagnose(evidence(random.normal(size=(100, 2)), random.normal(size=(100, 2)) + 5, y, y, classes=3))
-    assert found.kind == "inputs"
+    assert found.kind == "unclear"
     assert np.isnan(found.low).all()
 
 
@@ -217,3 +229,10 @@ def test_the_columns_that_carry_a_shift_come_first():
     assert found[0][0] == "b"
     assert found[0][2] < 1e-6 < 0.05 < found[1][2]
     assert carriers(x, x_target)[0][0] == "1"
+
+
+def test_a_column_with_gaps_is_named():
+    x = np.ones((20, 2))
+    x[3, 1] = np.nan
+    with pytest.raises(ValueError, match="column b has NaN or infinity"):
+        carriers(x, np.ones((20, 2)), ["a", "b"])

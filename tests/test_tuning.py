@@ -120,6 +120,21 @@ def test_what_cannot_be_searched_is_refused(space, settings, message, data):
         tune(base(), space, *data, **settings)
 
 
+def test_rows_too_few_for_a_validator_show_before_the_first_trial(make_arrays):
+    few, trials = make_arrays(120, 5), []
+    with pytest.raises(ValueError, match="1 target rows cannot make"):
+        tune(
+            base(steps=4, batch_size=4),
+            {"lr": (1e-3, 1e-2)},
+            few.x,
+            few.y,
+            few.xt,
+            validator="class-ami",
+            on_step=lambda trial, step: trials.append(trial),
+        )
+    assert not trials
+
+
 def test_the_extra_is_named_where_optuna_is_missing(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ImportError, match=r"tuning needs Optuna: pip install 'dann\[tune\]'"):

@@ -185,6 +185,7 @@ def assess(
     """
     if baseline not in candidates:
         raise ValueError(f"there is no {baseline!r} among the candidates: {', '.join(candidates)}")
+    labelled = None if labelled is None else (np.asarray(labelled[0]), np.asarray(labelled[1]))
     check(candidates, labelled)
     reference = candidates[baseline][0]
     n, m = len(reference.source_y), len(reference.target_logits)
@@ -304,9 +305,11 @@ def by_labels(
     own = right_of(candidates[baseline], labelled)
     sure = {name: better(right_of(candidates[name], labelled), own) for name in dict.fromkeys(rivals)}
     best = max(sure, key=sure.__getitem__)
-    if sure[best] > SURE and sure.get(choice, 0.0) <= SURE:
+    enough = 1 - (1 - SURE) / len(sure)  # the best of several is often better by chance
+    if sure[best] > enough and sure.get(choice, 0.0) <= SURE:
         decision, choice = "adapt", best
-        reasons.append(f"{best} is better than {baseline} on the labelled rows (probability {sure[best]:.2f})")
+        looked = f", the best of {len(sure)}" if len(sure) > 1 else ""
+        reasons.append(f"{best} is better than {baseline} on the labelled rows (probability {sure[best]:.2f}{looked})")
     elif choice in sure and sure[choice] < 1 - SURE:
         reasons.append(f"{baseline} is better than {choice} on the labelled rows (probability {1 - sure[choice]:.2f})")
         decision, choice = "keep", baseline
@@ -318,6 +321,9 @@ def by_labels(
 
 def check(candidates: Mapping[str, Sequence[Evidence]], labelled: tuple[np.ndarray, np.ndarray] | None) -> None:
     """Raise where the candidates' evidence, or labels, do not fit together."""
+    for name, trainings in candidates.items():
+        if not len(trainings):
+            raise ValueError(f"{name!r} has no evidence: give that of one training or more")
     first = next(iter(candidates.values()))[0]
     sizes = lambda e: (*e.target_logits.shape, None if e.crowd_classes is None else len(e.crowd_classes))  # noqa: E731
     for name, trainings in candidates.items():

@@ -6,9 +6,10 @@ import gc
 import hashlib
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
@@ -222,6 +223,8 @@ def assess(
     adapter = DomainAdapter.load(model, device=device)
     kind: dict[str, Any] = {"features": adapter.columns_, "classes": adapter.classes_, "width": adapter.shape_[0]}
     target_rows = read_table(target, label, **kind)
+    if baseline is not None and source is None:
+        raise ValueError("--baseline goes with --source, labelled rows that are new to both models")
     if (model / "comparison.json").exists() and source is None:
         found = reassess(model, target_rows, _known(target_rows), device=device)
     else:
@@ -277,7 +280,7 @@ def tune(
     with _progress() as on_progress:
         study = find(
             adapter,
-            dict(map(_range, search)),
+            _named("--search", map(_range, search)),
             source_rows,
             source_rows.y,
             target_rows,
@@ -291,7 +294,8 @@ def tune(
         )
     console.print(trials_of(study))
     best = [f"{key}={value}" for key, value in study.best_params.items()]
-    flags = " ".join(f"--set {setting}" for setting in (*best, *set))
+    fixed = [setting for setting in set if _setting(setting)[0] not in study.best_params]
+    flags = " ".join(f"--set {setting}" for setting in (*best, *fixed))
     _say(f"Best by {validator}: {' '.join(best)}\nTrials: {place}")
     _say(f"Is it better than source-only? dann compare … --methods {method} {flags}")
     if json is not None:
@@ -417,14 +421,24 @@ def _known(rows: "Table") -> Any:
     return [label if known else None for label, known in zip(rows.y.tolist(), rows.labelled.tolist(), strict=True)]
 
 
-def _settings(given: tuple[str, ...], reserved: dict[str, str] = RESERVED) -> dict[str, Any]:
+def _settings(given: tuple[str, ...], reserved: Mapping[str, str] = MappingProxyType(RESERVED)) -> dict[str, Any]:
     """Return what ``--set`` was given, by name."""
-    settings = dict(map(_setting, given))
-    for key in settings:
+    return _named("--set", map(_setting, given), reserved)
+
+
+def _named(
+    option: str, pairs: Iterable[tuple[str, Any]], reserved: Mapping[str, str] = MappingProxyType(RESERVED)
+) -> dict[str, Any]:
+    """Return settings by name, each given once, none of them one that has an option of its own."""
+    settings: dict[str, Any] = {}
+    for key, value in pairs:
         if key in reserved:
-            raise ValueError(f"--set {key}=… is not taken: give {reserved[key]}")
+            raise ValueError(f"{option} {key}=… is not taken: give {reserved[key]}")
         if key.startswith("backbone__"):
-            raise ValueError(f"--set {key}=… is not taken: a backbone is chosen by name; Python sets its parameters")
+            raise ValueError(f"{option} {key}=… is not taken: a backbone is chosen by name; Python sets its parameters")
+        if key in settings:
+            raise ValueError(f"{option} {key}=… is given twice: give it once")
+        settings[key] = value
     return settings
 
 

@@ -15,18 +15,21 @@ from .validators.density import importance_weights
 Estimator = Callable[[Evidence], float]
 
 
-def temperature(logits: np.ndarray, y: np.ndarray) -> float:
+def temperature(logits: np.ndarray, y: np.ndarray, smoothing: float = 0.0) -> float:
     """Return the temperature by which logits are divided to make their probabilities most likely for labels.
 
     Parameters
     ----------
     logits : ndarray (n, classes)
     y : ndarray (n,) int
+    smoothing : float
+        0 … 1, of each label that is spread over all classes.
 
     Returns
     -------
     float
-        .01 … 100; above 1 where the model is too sure of itself.
+        .01 … 100; above 1 where the model is too sure of itself, the least where it is always right and labels are not
+        smoothed.
 
     References
     ----------
@@ -35,14 +38,15 @@ def temperature(logits: np.ndarray, y: np.ndarray) -> float:
     logits = logits.astype(np.float64)
 
     def loss(log_temperature: float) -> float:
-        return float(-log_softmax(logits / np.exp(log_temperature), axis=1)[np.arange(len(y)), y].mean())
+        likely = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return -float((1 - smoothing) * likely[np.arange(len(y)), y].mean() + smoothing * likely.mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.01), np.log(100)), method="bounded").x))
 
 
-def calibrated(evidence: Evidence) -> Evidence:
+def calibrated(evidence: Evidence, smoothing: float = 0.0) -> Evidence:
     """Return the evidence with logits divided by the temperature that fits the held-out source rows."""
-    t = temperature(evidence.source_logits, evidence.source_y)
+    t = temperature(evidence.source_logits, evidence.source_y, smoothing)
     return replace(evidence, source_logits=evidence.source_logits / t, target_logits=evidence.target_logits / t)
 
 
@@ -63,7 +67,8 @@ def passes(evidence: Evidence) -> np.ndarray:
 def atc(evidence: Evidence) -> float:
     """Average thresholded confidence: the share of target rows as certain as the source rows that are right.
 
-    The threshold lets as many source rows pass as are right; certainty is minus the entropy, after temperature scaling.
+    The threshold lets as many source rows pass as are right, more where rows are equally certain; certainty is minus
+    the entropy, after temperature scaling.
     Good under moderate covariate shift. Optimistic after adaptation, which makes target rows certain, right or wrong.
 
     References
@@ -77,13 +82,15 @@ def atc(evidence: Evidence) -> float:
 def doc(evidence: Evidence) -> float:
     """Difference of confidences: the source's accuracy less the fall of the mean confidence, kept in 0 … 1.
 
-    Confidence is the largest probability, after temperature scaling. It grows and falls more gently than `atc`.
+    Confidence is the largest probability, after temperature scaling. Its labels are smoothed by half a row: where all
+    source rows are right, the likeliest temperature would make the model sure of everything. It grows and falls more
+    gently than `atc`.
 
     References
     ----------
     Guillory et al., Predicting with Confidence on Unseen Distributions, ICCV 2021, section 3.
     """
-    scaled = calibrated(evidence)
+    scaled = calibrated(evidence, 0.5 / (len(evidence.source_y) + 1))
     fall = scaled.source_probabilities.max(1).mean() - scaled.target_probabilities.max(1).mean()
     return float(np.clip(evidence.source_right.mean() - fall, 0, 1))
 
@@ -123,12 +130,20 @@ def on_the_line(candidates: Sequence[Evidence]) -> list[float]:
     candidates : sequence of Evidence
         Three or more, of the same rows.
 
+    Raises
+    ------
+    ValueError
+        Fewer models, or other rows.
+
     References
     ----------
     Baek et al., Agreement-on-the-Line, NeurIPS 2022, section 4, ALine-S (https://arxiv.org/abs/2206.13089).
     """
     if len(candidates) < 3:
         raise ValueError(f"agreement on the line needs three models or more; there are {len(candidates)}")
+    sizes = {(len(evidence.source_y), len(evidence.target_logits)) for evidence in candidates}
+    if len(sizes) > 1:
+        raise ValueError(f"the models have other rows than each other, source and target: {sorted(sizes)}")
     probit = lambda p: norm.ppf(np.clip(p, 1e-3, 1 - 1e-3))  # noqa: E731
     source = [evidence.source_logits.argmax(1) for evidence in candidates]
     target = [evidence.target_predicted for evidence in candidates]

@@ -19,7 +19,7 @@ from .domains import Domains, arrange, as_inputs, as_labels, names_of, target_la
 from .engine import Step
 from .evidence import CROWD, Evidence, NotFinite, Structure, structure_of
 from .guards import harmful
-from .methods import method_of, name_of
+from .methods import SourceOnly, method_of, name_of
 from .validators import VALIDATORS
 
 BASELINE = "source-only"
@@ -324,6 +324,8 @@ def estimators_of(
         if not NAME.fullmatch(name):
             raise ValueError(f"the name {name!r} cannot name a folder: take letters, digits, spaces and - + . _")
         method = estimator._method()
+        if name == BASELINE and not isinstance(method, SourceOnly):
+            raise ValueError(f"{name!r} names the baseline, which is no {type(method).__name__}: take another name")
         if method.uses_target_labels:
             raise ValueError(f"{name} trains on target labels, which no comparison does; leave it out")
         if method.needs_pretraining and not estimator.pretrain_steps:
@@ -335,8 +337,13 @@ def estimators_of(
     return {name: clone(estimator).set_params(on_collapse="warn") for name, estimator in made.items()}
 
 
-def rehearse(estimator: DomainAdapter, data: Rows) -> None:
+def rehearse(estimator: DomainAdapter, data: Rows) -> DomainAdapter | None:
     """Take one step on a few rows of every class: settings that cannot train show before hours of training do.
+
+    Returns
+    -------
+    DomainAdapter or None
+        None where the step failed for a reason that the training itself shall tell.
 
     Raises
     ------
@@ -352,11 +359,11 @@ def rehearse(estimator: DomainAdapter, data: Rows) -> None:
         one = clone(estimator).set_params(steps=1, pretrain_steps=min(1, estimator.pretrain_steps))
         columns = names_of(x)  # as the training has them: a few rows say nothing of how much a column varies
         source = as_inputs(taken(x, rows), "the source")
-        one.fit(source, y[rows], as_inputs(arrange(taken(x_target, few), columns, "the target"), "the target"))
+        return one.fit(source, y[rows], as_inputs(arrange(taken(x_target, few), columns, "the target"), "the target"))
     except TypeError as error:
         raise ValueError(f"a setting has a value of the wrong kind: {error}") from error
     except TrainingFailed:
-        pass  # for the training itself to say
+        return None
 
 
 def trained(

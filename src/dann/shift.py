@@ -83,14 +83,16 @@ def estimate_label_shift(evidence: Evidence, *, rounds: int = 200, level: float 
 
     Black box shift estimation: the weights w solve C w = μ, C[i, j] being the share of source rows of class j that are
     predicted as i and μ the shares of predictions on the target, as far as weights ≥ 0 can. Right under label
-    shift, where a class looks the same in both domains; under covariate shift it reads mistakes as shares.
+    shift, where a class looks the same in both domains; under covariate shift it reads mistakes as shares. The interval
+    is that of shares and confusions drawn from Dirichlet distributions: the counts, and a row of each class spread over
+    all predictions. It is wide where predictions do not tell classes apart, so that C has no inverse.
 
     Parameters
     ----------
     evidence : Evidence
         Of rows that the model was not trained on.
     rounds : int
-        Draws of the rows with replacement, for the interval.
+        Draws for the interval.
     level : float
         0 … 1, of the draws that lie inside the interval.
     seed : int
@@ -113,11 +115,10 @@ def estimate_label_shift(evidence: Evidence, *, rounds: int = 200, level: float 
     joint = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
     predicted = np.bincount(evidence.target_predicted, minlength=classes)
     random = np.random.default_rng(seed)
-    n, m = joint.sum(), predicted.sum()
     drawn = []
     for _ in range(rounds):
-        again = random.multinomial(n, joint.ravel() / n).reshape(classes, classes)
-        drawn.append(shares(again, random.multinomial(m, predicted / m))[1])
+        columns = [random.dirichlet(joint[:, k] + 1 / classes) * of_source[k] for k in range(classes)]
+        drawn.append(shares(np.stack(columns, 1), random.dirichlet(predicted + 1 / classes))[1])
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     weights, priors = shares(joint, predicted)
     return LabelShift(weights, priors, low, high)
@@ -186,7 +187,7 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
     domains apart (`two_sample_test`). Class shares differ if predictions do (`same_predictions`), and they alone if the
     domains cannot be told apart once source rows come in the class shares that `estimate_label_shift` finds, and still
     could with as few rows in the source's own shares. Under a shift of inputs these shares are as wrong as the model's
-    predictions are.
+    predictions are. Where a class has no source row among these, it stays unclear what shifts.
 
     Parameters
     ----------
@@ -207,7 +208,7 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
     seen = of_source > 0
     if not seen.all():  # no share of such a class can be told
         ones = np.where(seen, 1.0, np.nan).tolist()
-        kind = "none" if test.p_value > level else "inputs"
+        kind = "none" if test.p_value > level else "unclear"
         nothing = np.full(len(seen), np.nan).tolist()
         return Diagnosis(kind, *test, test.p_value, ones, nothing, nothing, of_source.tolist(), 0.0)
     labels = estimate_label_shift(evidence, seed=seed)
@@ -252,10 +253,18 @@ def carriers(x: np.ndarray, x_target: np.ndarray, columns: list[str] | None = No
     x, x_target : ndarray (n, features) and (m, features)
     columns : list of str, optional
         Names; the numbers of the columns otherwise.
+
+    Raises
+    ------
+    ValueError
+        A value that is not finite.
     """
     from scipy.stats import ks_2samp
 
     names = columns or [str(k) for k in range(x.shape[1])]
+    for k, name in enumerate(names):
+        if not (np.isfinite(x[:, k]).all() and np.isfinite(x_target[:, k]).all()):
+            raise ValueError(f"column {name} has NaN or infinity: fill the gaps in, or leave such rows out")
     tests = [ks_2samp(x[:, k], x_target[:, k]) for k in range(x.shape[1])]
     found = [
         (name, float(t.statistic), min(1.0, float(t.pvalue) * len(tests))) for name, t in zip(names, tests, strict=True)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,8 @@ def tune(
     ImportError
         Optuna is not installed.
     ValueError
-        An unknown parameter or validator, a range that is none, counts below 1, a storage of another search.
+        An unknown parameter or validator, too few rows for it, a range that is none, counts below 1, a storage of
+        another search.
     TrainingFailed
         Every trial was pruned.
     """
@@ -110,7 +112,9 @@ def tune(
             stacklevel=2,
         )
     base = clone(adapter).set_params(on_collapse="warn")
-    rehearse(base, data)
+    if (model := rehearse(base, data)) is not None:
+        with suppress(TrainingFailed):
+            VALIDATORS[validator](evidence_of(model, held_out))  # says now where the rows are too few for it
     for name, choices in space.items():  # each by itself, before anything is kept
         for choice in choices if isinstance(choices, list) else choices[:2]:
             tried(base, space, name, choice, data)
@@ -184,7 +188,8 @@ def tried(base: DomainAdapter, space: Space, name: str, choice: Any, data: Any) 
     errors = []
     for other in others:
         try:
-            return rehearse(clone(base).set_params(**{**other, name: choice}), data)
+            rehearse(clone(base).set_params(**{**other, name: choice}), data)
+            return
         except ValueError as error:
             errors.append(error)
     raise errors[0]

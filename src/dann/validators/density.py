@@ -11,7 +11,8 @@ def importance_weights(evidence: Evidence) -> np.ndarray:
     """Return the weights p_target(f) / p_source(f) of the source rows' features, float64 (n,).
 
     A logistic regression tells the domains apart; every row is judged by one of five that did not see it. Over the
-    whole source they are 1 on average, over few rows not quite: deep embedded validation corrects for that.
+    whole source they are 1 on average where the domains overlap; over few rows not quite, which deep embedded
+    validation corrects for, and near 0 where the domains are apart.
 
     Raises
     ------

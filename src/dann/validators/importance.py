@@ -9,8 +9,9 @@ from .density import importance_weights
 def iwcv(evidence: Evidence) -> float:
     """Minus the mean of weighed source errors: importance-weighted cross-validation.
 
-    Rewards models that are right on the source rows that look like target rows. Fails where the domains hardly overlap
-    in the features: few rows then carry all the weight. After alignment the weights tell little.
+    Rewards models that are right on the source rows that look like target rows. Fails where the domains do not overlap
+    in the features: all weights then go to 0, and with them the risk of any model, however wrong. After alignment the
+    weights tell little.
 
     References
     ----------
@@ -41,7 +42,8 @@ def dev(evidence: Evidence) -> float:
 def devn(evidence: Evidence) -> float:
     """Minus the deep embedded validation risk with weights divided by their largest.
 
-    As `dev`; no single row can dominate.
+    As `dev`, on a scale that large weights do not stretch. Where one weight is far above the others that row alone
+    decides.
 
     References
     ----------
