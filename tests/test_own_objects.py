@@ -1,5 +1,6 @@
 """Methods, networks and augmentations of the user's own: what a name does not tell, their code and settings do."""
 
+import io
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -251,9 +252,98 @@ class Deep(nn.Module):
 )
 def test_images_lie_in_memory_as_the_encoder_takes_them(encoder, fastest, images, tmp_path):
     fitted = adapter("dann", backbone=encoder).fit(images.x, images.y, images.xt)
-    assert (fitted.network_.normalize.memory_format == torch.channels_last) == fastest
+    assert fitted.network_.normalize.channels_last == fastest
     loaded = DomainAdapter.load(fitted.save(tmp_path / "m.safetensors"), backbone=encoder, device="cpu")
     np.testing.assert_array_equal(loaded.predict_proba(images.xt), fitted.predict_proba(images.xt))
+
+
+class Recurrent(nn.Module):
+    """The last state of an LSTM over the channels."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(20, 4, batch_first=True)
+
+    def forward(self, x):
+        return self.lstm(x)[1][0][-1]
+
+
+def sensors(n=60):
+    """Return series of three channels, of very different scales, and labels."""
+    random = np.random.default_rng(0)
+    return np.array([[1.0], [50.0], [1e5]]) * random.normal(1, 1, (n, 3, 20)), np.arange(n) % 2
+
+
+@pytest.mark.parametrize("encoder", [nn.Sequential(nn.Conv1d(3, 4, 5), nn.Flatten()), Recurrent()])
+def test_series_reach_an_encoder_that_takes_them_with_every_channel_scaled(encoder, tmp_path):
+    x, y = sensors()
+    fitted = adapter("dann", backbone=encoder).fit(x, y, 2 * x)
+    seen = fitted.network_.normalize(torch.tensor(np.concatenate([x, 2 * x]), dtype=torch.float32)[:, None])
+    assert seen.shape == (120, 3, 20)
+    np.testing.assert_allclose(seen.mean((0, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(seen.square().mean((0, 2)), 1, rtol=1e-4)
+    loaded = DomainAdapter.load(fitted.save(tmp_path / "m.safetensors"), backbone=encoder, device="cpu")
+    np.testing.assert_array_equal(loaded.predict_proba(x), fitted.predict_proba(x))
+    later = fitted.adapt_to(2 * x, "shot", steps=2)
+    assert later.predict(x).shape == (60,)
+
+
+def test_grey_images_stay_images_to_an_encoder_that_takes_these():
+    x, y = sensors()
+    fitted = adapter("dann", backbone=nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())).fit(x, y, x)
+    assert not fitted.network_.normalize.series
+    assert not adapter("dann", backbone=nn.Flatten()).fit(x, y, x).network_.normalize.series
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"augmentation": "weak"}, "these rows are series"),
+        ({"scaling": "image"}, "scaling='image' needs images; these rows are series"),
+    ],
+)
+def test_series_are_no_images(settings, message):
+    x, y = sensors()
+    with pytest.raises(ValueError, match=message):
+        adapter("dann", backbone=nn.Sequential(nn.Conv1d(3, 4, 5), nn.Flatten()), **settings).fit(x, y, x)
+
+
+@pytest.fixture
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def test_a_default_of_double_precision_changes_nothing(arrays, double, tmp_path):
+    data = arrays.x, arrays.y, arrays.xt
+    made = adapter("dann").fit(*data)
+    assert torch.get_default_dtype() == torch.float64
+    assert {p.dtype for p in made.network_.parameters()} == {torch.float32}
+    loaded = DomainAdapter.load(made.save(tmp_path / "m.safetensors"), device="cpu")
+    found = loaded.adapt_to(arrays.xt, "shot", steps=2).predict_proba(arrays.xt)
+    torch.set_default_dtype(torch.float32)
+    usual = adapter("dann").fit(*data)
+    np.testing.assert_array_equal(usual.predict_proba(arrays.xt), made.predict_proba(arrays.xt))
+    np.testing.assert_array_equal(usual.adapt_to(arrays.xt, "shot", steps=2).predict_proba(arrays.xt), found)
+
+
+def test_an_encoder_in_double_precision_is_trained_in_single(arrays):
+    encoder = nn.Sequential(nn.Linear(arrays.x.shape[1], 4), nn.ReLU()).double()
+    made = adapter("dann", backbone=encoder).fit(arrays.x, arrays.y, arrays.xt)
+    assert made.network_.encoder[0].weight.dtype == torch.float32
+    assert encoder[0].weight.dtype == torch.float64
+
+
+def test_networks_can_be_pickled_by_pytorch(arrays, images):
+    for data, backbone in ((arrays, MLP((8,))), (images, "small")):
+        made = adapter("dann", backbone=backbone).fit(data.x, data.y, data.xt)
+        buffer = io.BytesIO()
+        torch.save(made.network_, buffer)
+        buffer.seek(0)
+        again = torch.load(buffer, weights_only=False)
+        rows = torch.from_numpy(data.xt)
+        assert torch.equal(again(rows)[1], made.network_(rows)[1])
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from . import runs
 from .augmentation import AUGMENTATIONS, Augmentation, augmentation_of
-from .backbones import BACKBONES, Backbone, Custom, feature_width, memory_format_of
+from .backbones import BACKBONES, Backbone, Custom, feature_width, memory_format_of, takes_series
 from .domains import (
     UNKNOWN,
     Domain,
@@ -37,7 +37,7 @@ from .evidence import CROWD, Evidence, Structure, mixtures, structure_of
 from .functional import annealing
 from .guards import Event, Guards, harmful
 from .identity import identity, is_plain
-from .machine import PRECISIONS, autocast, precision_for, rows_at_once, threads_for, tuned
+from .machine import PRECISIONS, autocast, precision_for, rows_at_once, single_precision, threads_for, tuned
 from .methods import METHODS, Method, SourceOnly, method_of, name_of
 from .methods.dann import logits_of_domains
 from .metrics import classification_metrics
@@ -139,6 +139,7 @@ class Adapter(BaseEstimator, ABC):
         self.device = device
         self.random_state = random_state
 
+    @single_precision()
     def fit(
         self,
         X: Any,
@@ -202,8 +203,10 @@ class Adapter(BaseEstimator, ABC):
         self.columns_ = domains.columns
         self.shape_, self.dtype_ = domains.shape, str(domains.target.x.dtype)
         self.n_domains_, self.n_features_in_ = len(domains.all), domains.shape[0]
-        start, normalize = None, Normalize.fit([d.x for d in domains.all], self.scaling)
-        self._augmentations(method)
+        series = self._takes_series()
+        start, normalize = None, Normalize.fit([d.x for d in domains.all], self.scaling, series)
+        if self._augmentations(method) != (None, None) and series:
+            raise ValueError("augmentations are for images and tables, and these rows are series: vary them yourself")
         if self.pretrain_steps:
             with isolated_seed(self.seed_, torch.device("cpu")):
                 self._build(normalize, method)  # what cannot be built is refused before all that work
@@ -234,6 +237,7 @@ class Adapter(BaseEstimator, ABC):
             self.method = method_of(self.method)
         return super().set_params(**params)
 
+    @single_precision()
     def adapt_to(
         self,
         X_target: Any,
@@ -333,7 +337,7 @@ class Adapter(BaseEstimator, ABC):
         with isolated_seed(self.seed_, device):
             net = self._build(normalize, method, start)
             net.to(device)
-            net.arrange(memory_format_of(net.encoder, self.shape_))
+            net.arrange(memory_format_of(net.encoder, normalize.encoded(self.shape_)))
             self.network_ = net
             stream = ArrayStream(domains, self.batch_size, self.seed_, device, *self._augmentations(method))
             self.history_: list[dict[str, float]] = []
@@ -527,6 +531,11 @@ class Adapter(BaseEstimator, ABC):
             raise ValueError(f"backbone={self.backbone!r} is neither a name, nor a Backbone, nor a module of yours")
         return self.backbone
 
+    def _takes_series(self) -> bool:
+        """Whether rows that may be grey images or series are series to an encoder of the user's."""
+        backbone = self._backbone()
+        return isinstance(backbone, Custom) and takes_series(backbone.encoder(self.shape_), self.shape_)
+
     def _repeats(self, net: Network, method: Method, device: torch.device) -> bool:
         """Whether a recorded step is to be repeated."""
         if self.compile != "auto":
@@ -550,7 +559,7 @@ class Adapter(BaseEstimator, ABC):
         backbone = self._backbone()
         backbone.check(self.shape_)
         encoder = backbone.encoder(self.shape_)
-        dim = feature_width(encoder, self.shape_)
+        dim = feature_width(encoder, normalize.encoded(self.shape_))
         n_classes = self._outputs
         net = Network(
             normalize,
@@ -586,6 +595,7 @@ class Adapter(BaseEstimator, ABC):
         groups = [(parameters, lr) for lr, parameters in by_rate.items() if parameters]
         return Optimizer(groups, self.optimizer, self.momentum, self.weight_decay)
 
+    @single_precision()
     def _map(self, X: Any, function: Callable[[Tensor, Tensor], Tensor]) -> np.ndarray:
         """Return a function of (features, logits) for all rows, in evaluation mode, block by block."""
         check_is_fitted(self, "network_")
@@ -665,6 +675,7 @@ class Adapter(BaseEstimator, ABC):
         return runs.save_model(path, self.network_.state_dict(), config)
 
     @classmethod
+    @single_precision()
     def load(
         cls,
         path: str | os.PathLike[str],
@@ -722,7 +733,7 @@ class Adapter(BaseEstimator, ABC):
             raise runs.ModelFileError(f"{path} does not describe a model of this version: {error}") from error
         target = adapter._device()
         net.to(target)
-        net.arrange(memory_format_of(net.encoder, adapter.shape_))
+        net.arrange(memory_format_of(net.encoder, normalize.encoded(adapter.shape_)))
         adapter.network_ = net.requires_grad_(True).eval()
         return adapter
 

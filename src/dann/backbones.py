@@ -245,7 +245,7 @@ class Custom(Backbone):
     Parameters
     ----------
     module : nn.Module
-        (n, *input) → (n, dim). Each `fit` trains a copy of it.
+        (n, *input) → (n, dim). Each `fit` trains a copy of it, in single precision.
     domain_hidden : tuple of int
         Hidden widths of the domain head.
     """
@@ -257,7 +257,7 @@ class Custom(Backbone):
         """Return a copy of the user's module."""
         if self.module is None:
             raise ValueError("this model was made with an encoder of your own: pass it as backbone=")
-        return copy.deepcopy(self.module)
+        return copy.deepcopy(self.module).float()
 
 
 BACKBONES: dict[str, type[Backbone]] = {
@@ -285,6 +285,23 @@ def memory_format_of(encoder: nn.Module, shape: tuple[int, ...]) -> torch.memory
     return torch.channels_last
 
 
+def takes_series(encoder: nn.Module, shape: tuple[int, ...]) -> bool:
+    """Whether an encoder takes (C, length), and not the image (1, C, length) that stands for it.
+
+    Arrays (n, C, length) may be either, grey images or series such as those of sensors.
+    """
+    if len(shape) != 3 or shape[0] != 1:
+        return False
+    taken = []
+    for tried in (shape, shape[1:]):
+        try:
+            encoded(encoder, tried, torch.contiguous_format)
+            taken.append(True)
+        except (RuntimeError, ValueError):
+            taken.append(False)
+    return taken == [False, True]
+
+
 def encoded(encoder: nn.Module, shape: tuple[int, ...], memory_format: torch.memory_format) -> Any:
     """Return what an encoder makes of one empty row, in evaluation mode: batch norm keeps its statistics."""
     training, parameter = encoder.training, next(encoder.parameters(), None)
@@ -307,7 +324,7 @@ def feature_width(encoder: nn.Module, shape: tuple[int, ...]) -> int:
     """
     try:
         features = encoded(encoder, shape, torch.contiguous_format)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise ValueError(f"the encoder cannot take rows of shape {shape}: {error}") from error
     if not isinstance(features, torch.Tensor):
         raise ValueError(f"the encoder returns a {type(features).__name__}; expected a tensor of features (n, dim)")

@@ -16,6 +16,17 @@ _keepers = 0
 
 
 @contextmanager
+def single_precision() -> Iterator[None]:
+    """Make single precision PyTorch's default inside the block, whatever the user's is: networks and rows are in it."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
 def tuned(work: float) -> Iterator[None]:
     """Compute inside the block as suits calls of ``work`` multiply-adds each."""
     with ExitStack() as stack:

@@ -54,7 +54,8 @@ class Normalize(nn.Module):
     Parameters
     ----------
     mean, scale : Tensor
-        Broadcast against a row: (d,) for tables, (C, 1, 1) for images.
+        Broadcast against a row: (d,) for tables, (C, 1, 1) for images, (C, 1) for series, which are stored as images
+        (1, C, length) and given to the encoder as (C, length).
     per_image : bool
         Also give every image mean 0 and standard deviation 1 over its pixels and channels.
     """
@@ -67,17 +68,29 @@ class Normalize(nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
         self.per_image = per_image
-        self.memory_format = torch.channels_last  # of images; `Network.arrange` says for which encoders it is another
+        self.channels_last = True  # images; `Network.arrange` says for which encoders they are not
+
+    @property
+    def series(self) -> bool:
+        """Whether rows are series of channels."""
+        return self.mean.dim() == 2
+
+    def encoded(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape in which the encoder sees stored rows of a shape."""
+        return shape[1:] if self.series else shape
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise rows (n, *input)."""
         x = (x.to(self.mean.dtype) - self.mean).div_(self.scale)
         if self.per_image:
             x = nn.functional.layer_norm(x, x.shape[1:], eps=1e-6)  # a deviation of 1e-3 of the range is noise
-        return x.contiguous(memory_format=self.memory_format) if x.dim() == 4 else x
+        x = x.squeeze(1) if self.series else x
+        return (
+            x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 and self.channels_last else x.contiguous()
+        )
 
     @classmethod
-    def fit(cls, domains: Sequence[np.ndarray], scaling: str) -> "Normalize":
+    def fit(cls, domains: Sequence[np.ndarray], scaling: str, series: bool = False) -> "Normalize":
         """Measure mean and scale so that every domain counts the same, whatever its number of rows.
 
         Parameters
@@ -87,12 +100,18 @@ class Normalize(nn.Module):
             "standard": mean 0 and standard deviation 1, per feature of a table or per channel of an image; "mean":
             subtract the mean only, the papers' preprocessing (uint8 pixels are divided by 255); "image": mean 0 and
             deviation 1 per image; "none": as stored (uint8 pixels divided by 255).
+        series : bool
+            Rows (1, C, length) are series of C channels, each of which is scaled by itself.
         """
         x = domains[0]
         if scaling not in SCALINGS:
             raise ValueError(f"unknown scaling {scaling!r}; choose one of: {', '.join(SCALINGS)}")
-        if scaling == "image" and x.ndim != 4:
-            raise ValueError("scaling='image' needs images; these rows are tables: use 'standard'")
+        if series:
+            domains = [d.transpose(0, 2, 1, 3) for d in domains]  # no copy: (n, C, 1, length)
+            x = domains[0]
+        if scaling == "image" and (x.ndim != 4 or series):
+            kind = "series" if series else "tables"
+            raise ValueError(f"scaling='image' needs images; these rows are {kind}: use 'standard'")
         axes = (0, 2, 3) if x.ndim == 4 else (0,)
         unit = 255.0 if x.dtype == np.uint8 else 1.0
         mean, scale = np.zeros([x.shape[1]]), np.full([x.shape[1]], unit)
@@ -103,7 +122,7 @@ class Normalize(nn.Module):
             centre = mean.astype(np.float32).reshape(-1, *[1] * (x.ndim - 2))
             deviation = np.sqrt(np.mean([mean_square(d, centre, axes) for d in domains], axis=0))
             scale = np.where(deviation > 1e-7 * np.abs(mean), deviation, 1.0)  # constant: only centre
-        shape = (-1, 1, 1) if x.ndim == 4 else (-1,)
+        shape = (-1, 1) if series else (-1, 1, 1) if x.ndim == 4 else (-1,)
         as_tensor = lambda a: torch.tensor(a, dtype=torch.float32).reshape(shape)  # noqa: E731
         return cls(as_tensor(mean), as_tensor(scale), per_image=scaling == "image")
 
@@ -265,7 +284,7 @@ class Network(nn.Module):
 
     def arrange(self, memory_format: torch.memory_format) -> None:
         """Lay weights and images out in memory as the encoder takes them, see `backbones.memory_format_of`."""
-        self.normalize.memory_format = memory_format
+        self.normalize.channels_last = memory_format == torch.channels_last
         self.to(memory_format=memory_format)  # type: ignore[call-overload]
 
     def module_of(self, player: str) -> nn.Module:
