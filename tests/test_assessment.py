@@ -174,6 +174,32 @@ def test_clusters_that_tell_nothing_decide_nothing():
     assert "clusters of the inputs say little about classes here" in made.reasons
 
 
+def test_a_source_that_was_not_learned_decides_nothing():
+    made = assess({"source-only": trainings(0.7, source=0.55, coherent=False), "dann": trainings(0.97, source=0.55)})
+    assert (made.decision, made.choice) == ("cannot tell", "source-only")
+    assert any("source-only has not learned the source: it is right on 0.55" in reason for reason in made.reasons)
+    candidates = {"source-only": trainings(0.7, source=0.7, coherent=False), "dann": trainings(0.97, source=0.7)}
+    assert assess(candidates).decision == "adapt"
+
+
+def test_clusters_that_have_nothing_to_do_with_the_sources_labels_decide_nothing():
+    random = np.random.default_rng(0)
+    blind = lambda found: [replace(e, source_clusters=random.integers(2, size=300)) for e in found]  # noqa: E731
+    made = assess({"source-only": blind(trainings(0.7, coherent=False)), "dann": blind(trainings(0.97))})
+    assert (made.decision, made.choice) == ("cannot tell", "source-only")
+    assert "clusters of the source's inputs say nothing about its labels" in made.reasons
+
+
+def test_nobody_is_told_to_adapt_where_the_interval_holds_everything(monkeypatch):
+    candidates = {"source-only": trainings(0.7, coherent=False), "dann": trainings(0.97)}
+    assert assess(candidates).decision == "adapt"
+    monkeypatch.setattr("dann.assessment.SEVERAL_WIDTH", 50.0)
+    made = assess(candidates)
+    assert made.estimates["dann"].high - made.estimates["dann"].low > 0.9
+    assert (made.decision, made.choice) == ("cannot tell", "source-only")
+    assert any(reason.startswith("dann: the signs leave everything between") for reason in made.reasons)
+
+
 def test_one_candidate_gets_an_estimate_and_no_choice():
     made = assess({"this model": trainings(0.9)}, baseline="this model")
     assert made.sentence.startswith("this model: estimated target accuracy 0.")

@@ -271,6 +271,11 @@ def test_known_target_labels_may_be_names():
     assert domains.target.y.tolist() == [1, -1, 0, -1]
 
 
+def test_text_marks_unknown_target_labels_unless_it_is_a_class():
+    assert door(y=["cat", "dog"] * 3, y_target=["dog", "-1", "cat", ""]).target.y.tolist() == [1, -1, 0, -1]
+    assert door(y=["-1", "dog"] * 3, y_target=["dog", "-1", None, ""]).target.y.tolist() == [1, 0, -1, -1]
+
+
 @pytest.mark.parametrize("hidden", [-1, 7, 0.5, np.nan, None, pd.NA])
 def test_labels_of_target_rows_inside_x_are_ignored_whatever_they_are(hidden):
     labels = pd.Series([0, 1, 0, 1, hidden, hidden], dtype=object)

@@ -53,7 +53,7 @@ def test_the_pages_show_code_and_commands():
     assert {words[0] for words in commands("make")} == {"demo", "test"}
 
 
-@pytest.mark.parametrize("name", ["methods.md", "judgement.md"])
+@pytest.mark.parametrize("name", ["methods.md", "judgement.md", "data.md"])
 def test_python_code_of_the_pages_runs(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / name).read_text(encoding="utf-8")

@@ -206,3 +206,14 @@ def test_refusals_name_what_fits(lines):
         fitted.adapt_to(xt)
     with pytest.raises(ValueError, match=r"DANN needs source rows: use fit; without them there is: adabn$"):
         fitted.adapt_to(xt, "dann")
+
+
+def test_scores_look_at_known_labels_alone(lines):
+    x, y, xt, yt = lines
+    model = regressor("source-only", steps=20).fit(x, y, xt)
+    some = np.where(np.arange(120) % 3 == 0, np.nan, yt)
+    known = ~np.isnan(some)
+    assert model.score(xt, some) == model.score(xt[known], yt[known])
+    assert model.score(xt, [None if np.isnan(v) else v for v in some]) == model.score(xt[known], yt[known])
+    with pytest.raises(ValueError, match="none of the labels is known"):
+        model.score(xt, np.full(120, np.nan))

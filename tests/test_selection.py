@@ -306,6 +306,18 @@ def test_rows_to_label_are_rows_of_the_users_target(compared, data):
     assert len(set(rows.tolist())) == 6
     assert set(rows.tolist()) <= set(compared.target_rows.tolist())
     assert len(compared.target_rows) == round(0.2 * len(data[2]))
+    with pytest.raises(ValueError, match=r"n=31 must lie in 1 … 30, the number of target rows held out"):
+        compared.suggest_labels(31)
+
+
+def test_sparse_rows_of_any_format_are_compared(data):
+    from scipy import sparse
+
+    x, y, x_target = data
+    dense = compare(x, y, x_target, ["dann"], adapter=base(steps=4), seeds=1)
+    for kind in (sparse.coo_matrix, sparse.csc_array):
+        found = compare(kind(x), y, kind(x_target), ["dann"], adapter=base(steps=4), seeds=1)
+        assert found.assessment.sentence == dense.assessment.sentence
 
 
 def test_other_checkpoints_in_the_same_folder_are_refused(data, tmp_path):

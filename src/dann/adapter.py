@@ -1015,8 +1015,8 @@ class DomainAdapter(ClassifierMixin, Adapter):
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return the accuracy on the rows whose label is known.
 
-        None, NaN and, unless it is a class, -1 mark unknown ones: so scikit-learn's cross-validation of pooled domains,
-        whose target rows have no labels, scores source rows alone.
+        None, NaN and, unless it is a class, -1 mark unknown ones, as text "-1" or "" too: so scikit-learn's
+        cross-validation of pooled domains, whose target rows have no labels, scores source rows alone.
 
         Raises
         ------
@@ -1063,7 +1063,9 @@ def chosen(n: int, seed: int, always: np.ndarray | None = None) -> np.ndarray:
 
 
 def taken(X: Any, rows: np.ndarray) -> Any:
-    """Return some rows of an array or a data frame."""
+    """Return some rows of an array, a sparse matrix or a data frame."""
+    if hasattr(X, "tocsr"):
+        return X.tocsr()[rows]
     return (
         X.iloc[rows]
         if hasattr(X, "iloc")

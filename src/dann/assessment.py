@@ -7,7 +7,7 @@ from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import beta, norm
+from scipy.stats import beta, binom, norm
 
 from .estimates import passes
 from .evidence import CROWD, Evidence
@@ -31,7 +31,11 @@ UNSEEN_GAIN = 0.05  # the same where no shift is seen: less may be chance
 INFORMATIVE = 0.1  # mutual information below which clusters tell nothing
 LABELS = 10  # labelled rows, from which on they have a say in the choice
 SURE = 0.9
-OPEN = 0.5  # width of an interval that says nothing
+OPEN = 0.5  # width of an interval, from which on it is no reason to keep source-only
+NOTHING = 0.9  # width from which on it is none to adapt either: clusters are, with less than that
+CHANCE = (
+    0.05  # of a model that knows the most frequent class alone to be as right on the source, above which it may be one
+)
 
 
 class Estimate(NamedTuple):
@@ -229,25 +233,48 @@ def assess(
         reasons.append(
             f"{best}: its classes follow clusters of the target's inputs by {sides} (adjusted mutual information)"
         )
-        if level < INFORMATIVE:
+        least = UNSEEN_GAIN if shift.kind == "none" else GAIN
+        decision, choice = ("adapt", best) if gains[best] > least else ("keep", baseline)
+        found = doubts(candidates[baseline], baseline, estimates[best])
+        if decision == "adapt":
+            found += open_signs(estimates[best], best, NOTHING)
+        if found:
             decision, choice = "cannot tell", baseline
-            reasons.append("clusters of the inputs say little about classes here")
-        else:
-            least = UNSEEN_GAIN if shift.kind == "none" else GAIN
-            decision, choice = ("adapt", best) if gains[best] > least else ("keep", baseline)
+            reasons += found
     needed = None if rival is None else labels_needed(candidates[baseline], candidates[rival])
     if labelled is not None and rival is not None and needed is not None and len(labelled[0]) >= LABELS:
         rivals = [rival, *gains, *ruled_out]
         decision, choice = by_labels(decision, choice, candidates, labelled, rivals, baseline, needed, reasons)
-    wide = estimates[choice].high - estimates[choice].low > OPEN
-    if decision == "keep" and wide and rival is not None:
+    if decision == "keep" and rival is not None and (found := open_signs(estimates[choice], choice, OPEN)):
         decision = "cannot tell"
-        reasons.append(
-            f"the signs leave everything between {estimates[choice].low:.2f} and {estimates[choice].high:.2f} open"
-        )
+        reasons += found
     return Assessment(
         decision, choice, said(decision, choice, baseline, estimates, needed), reasons, estimates, needed, shift
     )
+
+
+def doubts(trainings: Sequence[Evidence], baseline: str, best: Estimate) -> list[str]:
+    """Return why clusters cannot tell which method is better, from the baseline's trainings and the best's estimate."""
+    found = []
+    if best.parts["input-ami"] < INFORMATIVE:
+        found.append("clusters of the inputs say little about classes here")
+    if not best.parts["told"]:
+        found.append("clusters of the source's inputs say nothing about its labels")
+    y = trainings[0].source_y
+    most = np.bincount(y).max() / len(y)
+    right = float(np.mean([e.source_right for e in trainings]))
+    if binom.sf(math.ceil(right * len(y)) - 1, len(y), most) > CHANCE:
+        found.append(
+            f"{baseline} has not learned the source: it is right on {right:.2f} of its held-out rows, and the most "
+            f"frequent class makes up {most:.2f}; train longer, or otherwise"
+        )
+    return found
+
+
+def open_signs(estimate: Estimate, name: str, width: float) -> list[str]:
+    """Return that an interval is wider than some width, if it is."""
+    low, high = estimate.low, estimate.high
+    return [f"{name}: the signs leave everything between {low:.2f} and {high:.2f} open"] if high - low > width else []
 
 
 def beside_leader(

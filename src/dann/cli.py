@@ -35,6 +35,10 @@ Json = Annotated[Path | None, Parameter(help="Also write settings and rows into 
 Out = Annotated[Path | None, Parameter(help="The run folder. Default: runs/NAME.")]
 RESERVED = {"method": "--method", "random_state": "--seed", "device": "--device"}
 Label = Annotated[str | None, Parameter(help="Name of the label column. Default: label or y.")]
+Drop = Annotated[
+    tuple[str, ...],
+    Parameter(name="--drop", help="A column that is no feature, such as an id; predictions keep it beside."),
+]
 Set = Annotated[
     tuple[str, ...],
     Parameter(name="--set", help="Settings of the estimator as KEY=VALUE, such as steps=500 or method__weight=0.5."),
@@ -88,6 +92,7 @@ def adapt(
         Path, Parameter(help="Rows of the domain you care about. Labels, if any, only judge the result.")
     ],
     label: Label = None,
+    drop: Drop = (),
     method: Annotated[str, Parameter(help="See `dann list`; several joined by +.")] = "dann",
     set: Set = (),
     seed: Annotated[int, Parameter(help="Of everything random.")] = 0,
@@ -110,9 +115,10 @@ def adapt(
     if seed < 0:
         raise ValueError(f"--seed {seed} must be 0 or more")
     adapter = DomainAdapter(made).set_params(**_settings(set))
-    source_rows = read_table(source, label, needs_label=True)
-    target_rows = read_table(target, label, **_kind(source_rows))
-    options: dict[str, Any] = {"source": str(source), "target": str(target), "label": label}
+    source_rows = read_table(source, label, needs_label=True, drop=drop)
+    target_rows = read_table(target, label, **_kind(source_rows), drop=drop)
+    _check_dropped(drop, source_rows, target_rows)
+    options: dict[str, Any] = {"source": str(source), "target": str(target), "label": label, "drop": list(drop)}
     options["adapter"] = adapter.config()
     options["data"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, target)]
     with _progress() as on_progress:
@@ -132,6 +138,7 @@ def compare(
     source: Annotated[Path, Parameter(help="Labelled rows: .csv, .npz or .npy.")],
     target: Annotated[Path, Parameter(help="Rows of the domain you care about. Labels feed the oracle columns alone.")],
     label: Label = None,
+    drop: Drop = (),
     methods: Annotated[str | None, Parameter(help="Names from `dann list`, with commas between them.")] = None,
     set: Set = (),
     seeds: Annotated[int, Parameter(help="Trainings of each method.")] = 2,
@@ -163,13 +170,14 @@ def compare(
             raise ValueError(f"--set {key}=… is not taken: none of {', '.join(names)} has it")
         for name in having:
             chosen[name].set_params(**{key: value})
-    source_rows = read_table(source, label, needs_label=True)
-    target_rows = read_table(target, label, **_kind(source_rows))
+    source_rows = read_table(source, label, needs_label=True, drop=drop)
+    target_rows = read_table(target, label, **_kind(source_rows), drop=drop)
+    _check_dropped(drop, source_rows, target_rows)
     folder = out or Path("runs") / "compare"
     data = source_rows, source_rows.y, target_rows
     if round(HELD_OUT * min(len(source_rows), len(target_rows))) < ROWS:
         _say(f"Note: a verdict needs {ROWS} held-out rows of both domains, a fifth of {round(ROWS / HELD_OUT)}.")
-    asked = [chosen[name].config() for name in chosen], checkpoints, label, names
+    asked = [chosen[name].config() for name in chosen], checkpoints, label, names, drop
     trainings = folder / "trainings" / fingerprint(map(_bytes, (source, target)), asked)  # others start anew
     with _progress() as on_progress:
         found = train(
@@ -210,6 +218,7 @@ def assess(
     source: Annotated[Path | None, Parameter(help="For a model file: labelled source rows that are new to it.")] = None,
     baseline: Annotated[Path | None, Parameter(help="For a model file: one trained on the source alone.")] = None,
     label: Label = None,
+    drop: Drop = (),
     json: Json = None,
     device: Device = "auto",
 ) -> None:
@@ -222,7 +231,9 @@ def assess(
     _check(device, json)
     adapter = DomainAdapter.load(model, device=device)
     kind: dict[str, Any] = {"features": adapter.columns_, "classes": adapter.classes_, "width": adapter.shape_[0]}
-    target_rows = read_table(target, label, **kind)
+    target_rows = read_table(target, label, **kind, drop=drop)
+    if source is None:
+        _check_dropped(drop, target_rows)
     if baseline is not None and source is None:
         raise ValueError("--baseline goes with --source, labelled rows that are new to both models")
     if (model / "comparison.json").exists() and source is None:
@@ -230,7 +241,8 @@ def assess(
     else:
         if source is None:
             raise ValueError(f"{model} is no run folder of dann compare: give --source, rows that are new to it")
-        rows = read_table(source, label, needs_label=True, **kind)
+        rows = read_table(source, label, needs_label=True, **kind, drop=drop)
+        _check_dropped(drop, rows, target_rows)
         below = None if baseline is None else DomainAdapter.load(baseline, device=device)
         found = adapter.assess(rows, rows.y, target_rows, _known(target_rows), baseline=below)
     if json is not None:
@@ -246,6 +258,7 @@ def tune(
     source: Annotated[Path, Parameter(help="Labelled rows: .csv, .npz or .npy.")],
     target: Annotated[Path, Parameter(help="Rows of the domain you care about. Labels are not looked at.")],
     label: Label = None,
+    drop: Drop = (),
     method: Annotated[str, Parameter(help="See `dann list`; several joined by +.")] = "dann",
     search: Annotated[
         tuple[str, ...],
@@ -273,8 +286,9 @@ def tune(
     _check(device, json)
     settings = {"random_state": seed, "device": device, **_settings(set)}
     adapter = DomainAdapter(method_of(method)).set_params(**settings)
-    source_rows = read_table(source, label, needs_label=True)
-    target_rows = read_table(target, label, **_kind(source_rows))
+    source_rows = read_table(source, label, needs_label=True, drop=drop)
+    target_rows = read_table(target, label, **_kind(source_rows), drop=drop)
+    _check_dropped(drop, source_rows, target_rows)
     place = storage or out or Path("runs") / "tune"
     place = place if storage else Path(place) / "trials.log"
     with _progress() as on_progress:
@@ -312,6 +326,7 @@ def predict(
     *,
     out: Annotated[Path, Parameter(name=["--out", "-o"], help="The CSV file to write.")],
     label: Annotated[str | None, Parameter(help="Name of a label column to leave out.")] = None,
+    drop: Drop = (),
     device: Device = "auto",
 ) -> None:
     """Apply a saved model to new rows."""
@@ -321,7 +336,8 @@ def predict(
 
     _check(device)
     adapter = DomainAdapter.load(model, device=device)
-    rows = read_table(data, label, features=adapter.columns_, width=adapter.shape_[0])
+    rows = read_table(data, label, features=adapter.columns_, width=adapter.shape_[0], drop=drop)
+    _check_dropped(drop, rows)
     write_predictions(out, adapter, rows)
     _say(f"{len(rows)} predictions: {out}")
 
@@ -421,6 +437,14 @@ def _known(rows: "Table") -> Any:
     return [label if known else None for label, known in zip(rows.y.tolist(), rows.labelled.tolist(), strict=True)]
 
 
+def _check_dropped(drop: tuple[str, ...], *tables: "Table") -> None:
+    """Raise where no table has a column that was to be left out: a misspelt id would be trained on."""
+    for name in drop:
+        if not any(name in table.beside for table in tables):
+            columns = ", ".join((tables[0].columns or ["none with a name"])[:20])
+            raise ValueError(f"--drop {name}: there is no such column; there are: {columns}")
+
+
 def _settings(given: tuple[str, ...], reserved: Mapping[str, str] = MappingProxyType(RESERVED)) -> dict[str, Any]:
     """Return what ``--set`` was given, by name."""
     return _named("--set", map(_setting, given), reserved)
@@ -429,14 +453,14 @@ def _settings(given: tuple[str, ...], reserved: Mapping[str, str] = MappingProxy
 def _named(
     option: str, pairs: Iterable[tuple[str, Any]], reserved: Mapping[str, str] = MappingProxyType(RESERVED)
 ) -> dict[str, Any]:
-    """Return settings by name, each given once, none of them one that has an option of its own."""
+    """Return settings by name, none of them one that has an option of its own."""
     settings: dict[str, Any] = {}
     for key, value in pairs:
         if key in reserved:
             raise ValueError(f"{option} {key}=… is not taken: give {reserved[key]}")
         if key.startswith("backbone__"):
             raise ValueError(f"{option} {key}=… is not taken: a backbone is chosen by name; Python sets its parameters")
-        if key in settings:
+        if key in settings and option == "--search":  # a later --set overrules an earlier one
             raise ValueError(f"{option} {key}=… is given twice: give it once")
         settings[key] = value
     return settings

@@ -195,7 +195,7 @@ def arrange(x: Any, columns: Sequence[str] | None, what: str) -> Any:
         return x
     missing, extra = [c for c in columns if c not in names], [c for c in names if c not in columns]
     if missing or extra:
-        hint = "" if missing else ": leave out what is no feature; a label column is named with --label"
+        hint = "" if missing else ": leave out what is no feature (--drop); a label column is named with --label"
         raise ValueError(f"{what} has other columns than the source: missing {missing}, unexpected {extra}{hint}")
     if hasattr(x, "iloc"):  # pandas: by place, whatever the type of its column names
         return x.iloc[:, [names.index(c) for c in columns]]
@@ -509,9 +509,11 @@ def encode(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
 
 
 def is_unknown(value: Any, classes: np.ndarray) -> bool:
-    """Whether a target label marks 'not known': None, NaN, or -1 where -1 is no class."""
+    """Whether a target label marks 'not known': None, NaN, or -1 where -1 is no class; as text "-1" or "" too."""
     if is_missing(value):
         return True
+    if isinstance(value, str):
+        return value in ("", str(UNKNOWN)) and value not in classes.tolist()
     return isinstance(value, (int, float, np.number)) and value == UNKNOWN and UNKNOWN not in classes.tolist()
 
 

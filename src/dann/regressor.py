@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from sklearn.base import RegressorMixin
 
-from .adapter import Adapter
-from .domains import Domain, Domains, as_numbers
+from .adapter import Adapter, taken
+from .domains import Domain, Domains, as_numbers, is_missing
 from .metrics import regression_metrics
 
 
@@ -16,6 +16,9 @@ class DomainRegressor(RegressorMixin, Adapter):
 
     As `DomainAdapter`, with a squared error for the labels, in units of their standard deviation on the source, in
     place of the cross entropy. Methods whose formula compares class probabilities are refused.
+
+    Compare with "source-only" on a few labelled target rows before you use one: aligned features cannot tell that the
+    target's labels are larger because its inputs are, and nothing here judges regressors without labels.
 
     Parameters
     ----------
@@ -58,6 +61,21 @@ class DomainRegressor(RegressorMixin, Adapter):
         """Return the predicted label of every row, float64 (n,)."""
         outputs = self._map(X, lambda _, outputs: outputs[:, 0].float())
         return outputs.astype(np.float64) * self.spread_ + self.center_
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R² on the rows whose label is known: None and NaN mark unknown ones.
+
+        Raises
+        ------
+        ValueError
+            No label is known.
+        """
+        known = np.flatnonzero([not is_missing(label) for label in np.asarray(y, dtype=object).ravel()])
+        if not len(known):
+            raise ValueError("none of the labels is known: there is nothing to score")
+        labels = np.asarray(y, dtype=object).ravel()[known].astype(np.float64)
+        weight = None if sample_weight is None else np.asarray(sample_weight)[known]
+        return super().score(taken(X, known), labels, weight)
 
     def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
         """Score predictions against labels; on target rows this is an oracle's view, which training never has.

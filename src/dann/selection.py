@@ -150,7 +150,17 @@ class Comparison:
         return found
 
     def suggest_labels(self, n: int) -> np.ndarray:
-        """Suggest n rows of ``X_target`` to label, among those that were held out; see `assessment.suggest_labels`."""
+        """Suggest n rows of ``X_target`` to label, among those that were held out; see `assessment.suggest_labels`.
+
+        That takes evidence of any rows: of all of the target too.
+
+        Raises
+        ------
+        ValueError
+            n is not 1 … the number of held-out rows.
+        """
+        if not 1 <= n <= len(self.target_rows):
+            raise ValueError(f"n={n} must lie in 1 … {len(self.target_rows)}, the number of target rows held out")
         evidence = [c.evidence for name in self.names for c in self.of(name) if c.evidence is not None]
         return self.target_rows[suggest(evidence, n)]
 

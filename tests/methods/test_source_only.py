@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -18,3 +19,11 @@ def test_the_target_rows_reach_nothing_but_the_scaling(make_arrays):
 def test_it_learns_the_source(arrays):
     model = DomainAdapter("source-only", MLP(hidden=(8,)), steps=60, lr=0.02, batch_size=16)
     assert model.fit(arrays.x, arrays.y, arrays.xt).score(arrays.x, arrays.y) == 1
+
+
+def test_labels_of_the_target_are_refused_and_not_ignored(arrays):
+    labels = np.full(len(arrays.xt), -1)
+    DomainAdapter("source-only", steps=2, batch_size=8).fit(arrays.x, arrays.y, arrays.xt, labels)
+    labels[0] = 1
+    with pytest.raises(ValueError, match="SourceOnly learns labels from the source alone"):
+        DomainAdapter("source-only", steps=2, batch_size=8).fit(arrays.x, arrays.y, arrays.xt, labels)

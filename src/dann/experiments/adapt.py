@@ -78,17 +78,18 @@ def method_name(adapter: DomainAdapter) -> str:
 
 
 def write_predictions(path: str | Path, model: DomainAdapter, rows: Any) -> Path:
-    """Write one line a row: its number, the predicted class, and the probability of every class."""
+    """Write one line a row: its number, columns beside the features, the class, and the probability of every class."""
     import csv
     import io
 
     probabilities = model.predict_proba(rows)
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["row", "prediction", *(f"probability of {c}" for c in model.classes_.tolist())])
+    beside = getattr(rows, "beside", {})
+    writer.writerow(["row", *beside, "prediction", *(f"probability of {c}" for c in model.classes_.tolist())])
     predicted = model.classes_[probabilities.argmax(1)].tolist()
     for i, (label, p) in enumerate(zip(predicted, probabilities, strict=True)):
-        writer.writerow([i, label, *(f"{v:.6g}" for v in p)])
+        writer.writerow([i, *(values[i] for values in beside.values()), label, *(f"{v:.6g}" for v in p)])
     return runs.write(path, text.getvalue())
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..domains import Batch
+from ..domains import Batch, Domains
 from ..functional import label_loss
 from ..network import Network
 from .base import Method, Move
@@ -20,6 +20,14 @@ class SourceOnly(Method):
     """
 
     needs_classes = False
+
+    def check(self, domains: Domains) -> None:
+        """Refuse labels of the target, which a comparison would take for used."""
+        if domains.target.labelled:
+            raise ValueError(
+                "SourceOnly learns labels from the source alone: leave y_target out, or give the labelled target rows "
+                "as a second source (sample_domain)"
+            )
 
     def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
         """Yield one move on the source rows."""

@@ -33,11 +33,14 @@ class Table:
         Labels, where the file has them; None, NaN or an empty text mark missing ones.
     columns : list of str or None
         Names of the features.
+    beside : dict of str to ndarray (n,)
+        Columns that are no features, by name.
     """
 
     x: np.ndarray = field(repr=False)
     y: np.ndarray | None = field(default=None, repr=False)
     columns: list[str] | None = None
+    beside: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self.x if dtype is None else self.x.astype(dtype)
@@ -49,8 +52,9 @@ class Table:
         """Choose rows by an index or mask array, or columns by a list of names."""
         if isinstance(key, list):
             places = [(self.columns or []).index(name) for name in key]
-            return Table(self.x[:, places], self.y, key)
-        return Table(self.x[key], None if self.y is None else self.y[key], self.columns)
+            return Table(self.x[:, places], self.y, key, self.beside)
+        beside = {name: values[key] for name, values in self.beside.items()}
+        return Table(self.x[key], None if self.y is None else self.y[key], self.columns, beside)
 
     @property
     def labelled(self) -> np.ndarray:
@@ -68,6 +72,7 @@ def read_table(
     features: Sequence[str] | None = None,
     classes: np.ndarray | None = None,
     width: int | None = None,
+    drop: Sequence[str] = (),
 ) -> Table:
     """Read features, and labels where there are some.
 
@@ -88,6 +93,8 @@ def read_table(
         Labels of the source or classes of a model: where they are text, labels stay text, "01" or "1" too.
     width : int, optional
         Number of the source's or the model's features: a plain array of as many columns has no label, unless it must.
+    drop : sequence of str
+        Columns that are no features, where the file has them; the table keeps them ``beside``.
 
     Raises
     ------
@@ -100,11 +107,15 @@ def read_table(
         raise ValueError(f"{path} is none of the kinds that can be read: {', '.join(SUFFIXES)}")
     if not path.exists():
         raise FileNotFoundError(f"there is no file {path}")
-    defaults = [name for name in DEFAULT_LABELS if name not in (features or ())]
+    if label in drop:
+        raise ValueError(f"{label!r} cannot be the label and be dropped: name it once")
+    defaults = [name for name in DEFAULT_LABELS if name not in (*(features or ()), *drop)]
     if path.suffix.lower() == ".npy":
-        table = read_npy(path, label, defaults, None if needs_label else width)
+        table = read_npy(path, label, defaults, drop, None if needs_label else width)
+    elif path.suffix.lower() == ".csv":
+        table = read_csv(path, label, defaults, drop)
     else:
-        table = {".csv": read_csv, ".npz": read_npz}[path.suffix.lower()](path, label, defaults)
+        table = read_npz(path, label, defaults)
     if table.y is not None:
         table = replace(table, y=natural(table.y, classes))
     if needs_label and table.y is None:
@@ -114,7 +125,7 @@ def read_table(
     return table
 
 
-def read_csv(path: Path, label: str | None, defaults: Sequence[str]) -> Table:
+def read_csv(path: Path, label: str | None, defaults: Sequence[str], drop: Sequence[str]) -> Table:
     """Read a table with a header line."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         try:
@@ -136,24 +147,30 @@ def read_csv(path: Path, label: str | None, defaults: Sequence[str]) -> Table:
         header, cells = header[1:], cells[:, 1:]
     if "" in header:
         raise ValueError(f"{path} has a column without a name behind {header[header.index('') - 1]!r}; name it")
-    return with_label(path, header, cells, label, defaults)
+    return with_label(path, header, cells, label, defaults, drop)
 
 
 def with_label(
-    path: Path, names: Sequence[str], columns: np.ndarray, label: str | None, defaults: Sequence[str]
+    path: Path,
+    names: Sequence[str],
+    columns: np.ndarray,
+    label: str | None,
+    defaults: Sequence[str],
+    drop: Sequence[str],
 ) -> Table:
-    """Take the label column out of named columns (n, k)."""
+    """Take the label column, and what is no feature, out of named columns (n, k)."""
     chosen = [label] if label else [name for name in defaults if name in names][:1]
     y = None
     if chosen and chosen[0] in names:
         y = columns[:, names.index(chosen[0])]
-    features = [i for i, name in enumerate(names) if name not in chosen]
+    features = [i for i, name in enumerate(names) if name not in (*chosen, *drop)]
     if not features:
         raise ValueError(f"{path} has no feature columns" + (f" beside the label {chosen[0]!r}" if chosen else ""))
     x = columns[:, features]
     if x.dtype == object:
         x = np.where(x == "", "nan", x)  # an empty cell is a missing value, and reported as such
-    return Table(x, y, [names[i] for i in features])
+    beside = {name: columns[:, names.index(name)] for name in drop if name in names}
+    return Table(x, y, [names[i] for i in features], beside)
 
 
 def natural(values: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
@@ -173,14 +190,17 @@ def natural(values: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
     return np.array(y, dtype=object if len(known) < len(y) else None)
 
 
-def read_npy(path: Path, label: str | None, defaults: Sequence[str], unlabelled: int | None = None) -> Table:
+def read_npy(
+    path: Path, label: str | None, defaults: Sequence[str], drop: Sequence[str] = (), unlabelled: int | None = None
+) -> Table:
     """Read a structured array, or a plain one: its label column has a number; ``unlabelled`` columns are features."""
     array = load_array(path, path)
     if array.dtype.names:
         names = list(array.dtype.names)
         if any(array.dtype[name].shape or array.dtype[name].kind not in "biufUS" for name in names):
             raise ValueError(f"{path} has fields that are no plain numbers or text: {array.dtype}")
-        return with_label(path, names, np.array([list(row) for row in array.tolist()], dtype=object), label, defaults)
+        cells = np.array([list(row) for row in array.tolist()], dtype=object)
+        return with_label(path, names, cells, label, defaults, drop)
     if label is None or (array.ndim == 2 and array.shape[1] == unlabelled):
         return Table(array)
     try:
