@@ -62,7 +62,7 @@ def test_the_crowd_is_held_out_rows_and_others_of_the_target(data):
     assert len(rows) == min(2000, len(target))
     assert np.array_equal(rows[: len(held_out.target_rows)], target[held_out.target_rows])
     assert len(np.unique(np.concatenate([rows, target]), axis=0)) == len(np.unique(target, axis=0))
-    assert len(fitted_on[2]) + len(held_out.target_rows) == len(target)
+    assert len(fitted_on.rows[2]) + len(held_out.target_rows) == len(target)
 
 
 def test_the_same_comparison_gives_the_same_verdict_and_scores(data, compared):
@@ -308,6 +308,45 @@ def test_rows_to_label_are_rows_of_the_users_target(compared, data):
     assert len(compared.target_rows) == round(0.2 * len(data[2]))
     with pytest.raises(ValueError, match=r"n=31 must lie in 1 … 30, the number of target rows held out"):
         compared.suggest_labels(31)
+
+
+def test_several_sources_are_held_out_and_trained_on_together(data, tmp_path):
+    x, y, x_target = data
+    domain = np.where(np.arange(len(y)) % 3 == 0, 7, 2)
+    weight = np.where(domain == 7, 0.0, 1.0) + (np.arange(len(y)) % 2)
+    _, fitted_on, held_out = divided(x, y, x_target, sample_domain=domain, sample_weight=weight)
+    of = {tuple(row): (label, d, w) for row, label, d, w in zip(x.tolist(), y, domain, weight, strict=True)}
+    told = zip(fitted_on.rows[1], *fitted_on.of_rows.values(), strict=True)
+    for row, seen in zip(fitted_on.rows[0].tolist(), told, strict=True):
+        assert seen == of[tuple(row)]
+    assert [of[tuple(row)][0] for row in held_out.rows[0].tolist()] == held_out.rows[1].tolist()
+    assert {of[tuple(row)][1] for row in held_out.rows[0].tolist()} == {2, 7}
+    methods = {"dann": base(steps=8)}
+    found = compare(x, y, x_target, methods, sample_domain=domain, sample_weight=weight, seeds=1, run=tmp_path)
+    assert found.model.n_domains_ == 3
+    alone = base(steps=8, method="dann", random_state=0, on_collapse="warn")
+    alone.fit(*fitted_on.rows, **fitted_on.of_rows)
+    np.testing.assert_array_equal(found.of("dann")[0].model.predict_proba(x_target), alone.predict_proba(x_target))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sample_domain": np.where(np.arange(160) < 9, -1, 0)}, "marks target rows in X: give them as X_target"),
+        ({"sample_domain": np.zeros(3, int)}, "sample_domain must be 160 whole numbers"),
+        ({"sample_weight": np.full(160, -1.0)}, "sample_weight must be finite and 0 or more"),
+    ],
+)
+def test_sources_and_weights_that_do_not_fit_are_refused(change, message, data):
+    with pytest.raises(ValueError, match=message):
+        compare(*data, ["dann"], adapter=base(steps=2), **change)
+
+
+def test_a_source_of_held_out_rows_alone_is_refused(data):
+    domain = np.zeros(len(data[1]), int)
+    domain[split(data[1], 0)[1][:2]] = 1
+    with pytest.raises(ValueError, match="one of the 2 sources has too few rows to hold some out"):
+        compare(*data, ["dann"], adapter=base(steps=2), sample_domain=domain)
 
 
 def test_sparse_rows_of_any_format_are_compared(data):

@@ -120,6 +120,22 @@ def test_what_cannot_be_searched_is_refused(space, settings, message, data):
         tune(base(), space, *data, **settings)
 
 
+def test_sources_and_weights_reach_the_trainings_and_tell_searches_apart(data, tmp_path):
+    domain, seen = np.arange(len(data[1])) % 2, []
+
+    class Seeing(DomainAdapter):
+        def fit(self, X, y, X_target, **given):
+            seen.append(given.get("sample_domain"))
+            return super().fit(X, y, X_target, **given)
+
+    settings = base(steps=4).get_params(deep=False)
+    space = {"lr": (1e-3, 1e-2)}
+    tune(Seeing(**settings), space, *data, sample_domain=domain, trials=1, storage=tmp_path / "t.log")
+    assert set(seen[-1]) == {0, 1}
+    with pytest.raises(ValueError, match="holds a search with other data"):
+        tune(Seeing(**settings), space, *data, trials=1, storage=tmp_path / "t.log")
+
+
 def test_rows_too_few_for_a_validator_show_before_the_first_trial(make_arrays):
     few, trials = make_arrays(120, 5), []
     with pytest.raises(ValueError, match="1 target rows cannot make"):

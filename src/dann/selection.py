@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -202,6 +203,8 @@ def compare(
     X_target: Any,
     methods: Mapping[str, DomainAdapter] | Sequence[str] = METHODS,
     *,
+    sample_domain: Any = None,
+    sample_weight: Any = None,
     y_oracle: Any = None,
     adapter: DomainAdapter | None = None,
     seeds: int = 2,
@@ -220,6 +223,8 @@ def compare(
         As for `DomainAdapter.fit`: the source, its labels, the target.
     methods : sequence of str, or mapping of str to DomainAdapter
         Names from ``dann list``, or estimators by names of your own, such as one method with several settings.
+    sample_domain, sample_weight : array (n,), optional
+        As for `DomainAdapter.fit`, without target rows in ``X``. Held-out rows are of all sources, each counted once.
     y_oracle : array, optional
         Target labels, with -1 (unless it is a class), None or NaN for unknown ones. They reach no training, no score
         and no verdict: `Candidate.oracle_accuracy` alone.
@@ -250,14 +255,14 @@ def compare(
         if value < 1:
             raise ValueError(f"{what}={value} must be at least 1")
     estimators = estimators_of(methods, adapter)
-    classes, fitted_on, held_out = divided(X, y, X_target)
+    classes, fitted_on, held_out = divided(X, y, X_target, sample_domain=sample_domain, sample_weight=sample_weight)
     oracle = None
     if y_oracle is not None:
         known = target_labels(y_oracle, as_inputs(X_target, "the target").shape[0], classes)
         rows = np.flatnonzero(known >= 0)
         oracle = (taken(X_target, rows), classes[known[rows]]) if len(rows) else None
     for estimator in estimators.values():
-        rehearse(estimator, fitted_on)
+        rehearse(estimator, fitted_on.rows, fitted_on.of_rows.get("sample_domain"))
     candidates: list[Candidate] = []
     for name, estimator in estimators.items():
         made = [
@@ -274,6 +279,13 @@ def compare(
 Rows = tuple[Any, Any, Any]  # of the source, their labels, of the target
 
 
+class Training(NamedTuple):
+    """What all models of a comparison are trained on."""
+
+    rows: Rows
+    of_rows: Mapping[str, np.ndarray] = MappingProxyType({})  # what `fit` takes of every source row, by name
+
+
 class HeldOut(NamedTuple):
     """What all models of a comparison are judged by."""
 
@@ -282,17 +294,33 @@ class HeldOut(NamedTuple):
     target_rows: np.ndarray  # their numbers
 
 
-def divided(X: Any, y: Any, X_target: Any) -> tuple[np.ndarray, Rows, HeldOut]:
+def divided(X: Any, y: Any, X_target: Any, **of_rows: Any) -> tuple[np.ndarray, Training, HeldOut]:
     """Return the classes, the rows to train on, and those that are held out.
+
+    Parameters
+    ----------
+    **of_rows
+        What `DomainAdapter.fit` takes of every row of ``X``: sample_domain, sample_weight, or None.
 
     Raises
     ------
     ValueError
         Data that cannot be trained on, or too few rows to hold some out.
     """
-    domains = Domains.from_arrays(X, y, X_target)
-    labels = as_labels(y, len(domains.sources[0].y), "y")
-    train, test = split(domains.sources[0].y, 0)
+    given = {name: np.asarray(values) for name, values in of_rows.items() if values is not None}
+    of_domain = given.get("sample_domain")
+    if of_domain is not None and of_domain.dtype.kind in "iu" and (of_domain < 0).any():
+        raise ValueError("sample_domain marks target rows in X: give them as X_target")
+    domains = Domains.from_arrays(X, y, X_target, **given)  # type: ignore[arg-type]
+    sources = len(domains.sources)
+    x, codes = (np.concatenate(parts) for parts in zip(*((d.x, d.y) for d in domains.sources), strict=True))
+    if of_domain is not None:  # one source after the other: back to the order of the rows
+        order = np.argsort(np.argsort(of_domain, kind="stable"))
+        x, codes = x[order], codes[order]
+    labels = as_labels(y, len(codes), "y")
+    train, test = split(codes, 0)
+    if of_domain is not None and len(np.unique(of_domain[train])) < sources:
+        raise ValueError(f"one of the {sources} sources has too few rows to hold some out: leave it out, or join it")
     order = np.random.default_rng(0).permutation(len(domains.target.x))
     n_test = round(HELD_OUT * len(order))
     if not n_test:
@@ -300,12 +328,13 @@ def divided(X: Any, y: Any, X_target: Any) -> tuple[np.ndarray, Rows, HeldOut]:
     test, target_test = test[chosen(len(test), 0)], np.sort(order[:n_test])[chosen(n_test, 0)]
     sides = (train, np.sort(order[n_test:])), (test, target_test)
     fitted_on, rows = ((taken(X, rows), labels[rows], taken(X_target, others)) for rows, others in sides)
+    training = Training(fitted_on, {name: values[train] for name, values in given.items()})
     crowd = np.concatenate([target_test, order[~np.isin(order, target_test)]])[:CROWD]
-    x, x_target = domains.sources[0].x, domains.target.x
+    x_target = domains.target.x
     structure = structure_of(
         x[test], x_target[target_test], x_target[crowd], taken(X_target, crowd), len(domains.classes)
     )
-    return domains.classes, fitted_on, HeldOut(rows, structure, target_test)
+    return domains.classes, training, HeldOut(rows, structure, target_test)
 
 
 def estimators_of(
@@ -347,7 +376,7 @@ def estimators_of(
     return {name: clone(estimator).set_params(on_collapse="warn") for name, estimator in made.items()}
 
 
-def rehearse(estimator: DomainAdapter, data: Rows) -> DomainAdapter | None:
+def rehearse(estimator: DomainAdapter, data: Rows, sample_domain: np.ndarray | None = None) -> DomainAdapter | None:
     """Take one step on a few rows of every class: settings that cannot train show before hours of training do.
 
     Returns
@@ -363,13 +392,15 @@ def rehearse(estimator: DomainAdapter, data: Rows) -> DomainAdapter | None:
     try:
         estimator._check_settings()
         needed = max(2, estimator._method().rows_needed, estimator.batch_size)
-        first = np.unique(y, return_index=True)[1]
-        rows = np.union1d(first, np.arange(min(needed, len(y))))
+        domain = np.zeros(len(y), np.int64) if sample_domain is None else sample_domain
+        firsts = [np.unique(kinds, return_index=True)[1] for kinds in (y, domain)]
+        rows = np.unique(np.concatenate([*firsts, np.arange(min(needed, len(y)))]))
         few = np.arange(min(needed, as_inputs(x_target, "the target").shape[0]))
         one = clone(estimator).set_params(steps=1, pretrain_steps=min(1, estimator.pretrain_steps))
         columns = names_of(x)  # as the training has them: a few rows say nothing of how much a column varies
         source = as_inputs(taken(x, rows), "the source")
-        return one.fit(source, y[rows], as_inputs(arrange(taken(x_target, few), columns, "the target"), "the target"))
+        target = as_inputs(arrange(taken(x_target, few), columns, "the target"), "the target")
+        return one.fit(source, y[rows], target, sample_domain=domain[rows])
     except TypeError as error:
         raise ValueError(f"a setting has a value of the wrong kind: {error}") from error
     except TrainingFailed:
@@ -380,7 +411,7 @@ def trained(
     name: str,
     seed: int,
     estimator: DomainAdapter,
-    data: tuple[Any, Any, Any],
+    data: Training,
     held_out: HeldOut,
     checkpoints: int,
     run: str | Path | None,
@@ -417,7 +448,7 @@ def trained(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TrainingWarning)  # they are kept as events
-            model.fit(*data, run=folder, on_step=watch)
+            model.fit(*data.rows, **data.of_rows, run=folder, on_step=watch)
         keep(model.steps, model)
     except TrainingFailed as failure:
         seconds = time.perf_counter() - start - spent

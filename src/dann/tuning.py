@@ -17,7 +17,7 @@ from .engine import Step
 from .guards import harmful
 from .identity import identity
 from .runs import fingerprint
-from .selection import divided, evidence_of, rehearse
+from .selection import Training, divided, evidence_of, rehearse
 from .validators import VALIDATORS
 from .validators.input_ami import ami
 
@@ -34,6 +34,8 @@ def tune(
     y: Any,
     X_target: Any,
     *,
+    sample_domain: Any = None,
+    sample_weight: Any = None,
     validator: str = "input-ami",
     trials: int = 20,
     checkpoints: int = 4,
@@ -57,6 +59,8 @@ def tune(
         Parameters of the method are ``method__weight`` and so on, if ``adapter.method`` is an object.
     X, y, X_target
         As for `DomainAdapter.fit`. A fifth of both domains is held out.
+    sample_domain, sample_weight : array (n,), optional
+        As for `compare`.
     validator : str
         Name from ``dann list``. Not "agreement", which needs several trainings. A warning says where "input-ami" has
         nothing to go by: clusters of the source's inputs that have next to nothing to do with its classes.
@@ -102,7 +106,7 @@ def tune(
     for what, value in (("trials", trials), ("checkpoints", checkpoints)):
         if value < 1:
             raise ValueError(f"{what}={value} must be at least 1")
-    _, data, held_out = divided(X, y, X_target)
+    _, data, held_out = divided(X, y, X_target, sample_domain=sample_domain, sample_weight=sample_weight)
     labels, found = held_out.rows[1], held_out.structure.source_clusters
     judged = validator == "input-ami" and len(labels) >= ROWS
     if judged and found is not None and (told := ami(labels, found)) < UNTOLD:
@@ -112,7 +116,7 @@ def tune(
             stacklevel=2,
         )
     base = clone(adapter).set_params(on_collapse="warn")
-    if (model := rehearse(base, data)) is not None:
+    if (model := rehearse(base, data.rows, data.of_rows.get("sample_domain"))) is not None:
         with suppress(TrainingFailed):
             VALIDATORS[validator](evidence_of(model, held_out))  # says now where the rows are too few for it
     for name, choices in space.items():  # each by itself, before anything is kept
@@ -141,7 +145,7 @@ def tune(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TrainingWarning)
             try:
-                model.fit(*data, on_step=watch)
+                model.fit(*data.rows, **data.of_rows, on_step=watch)
                 return score(model)
             except TrainingFailed as failure:
                 trial.set_user_attr("alarm", str(failure))
@@ -156,11 +160,12 @@ def tune(
         load_if_exists=True,
     )
     arrays = [as_inputs(side, "the data") for side in (X, X_target)]
+    of_rows = [np.asarray(values) for values in (sample_domain, sample_weight) if values is not None]
     classes, codes = np.unique(as_labels(y, len(arrays[0]), "y"), return_inverse=True)
     searched = {"space": repr(dict(space)), "validator": validator, "classes": classes.tolist()}
     layers = base.backbone.modules() if isinstance(base.backbone, nn.Module) else ()
     searched["objects"] = identity(base.method, base.backbone, base.augmentation, base.strong_augmentation, *layers)
-    mark = fingerprint([*arrays, codes], {"adapter": base.config(), **searched})
+    mark = fingerprint([*arrays, codes, *of_rows], {"adapter": base.config(), **searched})
     if study.user_attrs.get("fingerprint", mark) != mark:
         raise ValueError(
             f"{storage} holds a search with other data, settings, space or validator; give another, or delete it"
@@ -175,7 +180,7 @@ def tune(
     return study
 
 
-def tried(base: DomainAdapter, space: Space, name: str, choice: Any, data: Any) -> None:
+def tried(base: DomainAdapter, space: Space, name: str, choice: Any, data: Training) -> None:
     """Rehearse one choice, by itself or with the first or the last choices of the other parameters.
 
     Raises
@@ -188,7 +193,7 @@ def tried(base: DomainAdapter, space: Space, name: str, choice: Any, data: Any) 
     errors = []
     for other in others:
         try:
-            rehearse(clone(base).set_params(**{**other, name: choice}), data)
+            rehearse(clone(base).set_params(**{**other, name: choice}), data.rows, data.of_rows.get("sample_domain"))
             return
         except ValueError as error:
             errors.append(error)
