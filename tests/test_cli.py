@@ -855,6 +855,16 @@ def test_compare_prints_methods_validators_and_a_verdict_and_leaves_a_model(many
     assert len(Path("runs/compare/target_predictions.csv").read_text().splitlines()) == 111
 
 
+def test_dropped_columns_do_not_hide_what_predictions_say(model, dann_):
+    rows = np.array([(b"k", 1.0, 2.0, 3.0), (b"l", 2.0, 1.0, 0.0)], dtype=[("row", "S3"), *((n, "f8") for n in "abc")])
+    np.save("new.npy", rows)
+    assert dann_("predict", model, "new.npy", "--drop", "row", "-o", "out.csv")[0] == 0
+    with open("out.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [row["row"] for row in found] == ["0", "1"]
+    assert [row["row (given)"] for row in found] == ["k", "l"]
+
+
 def test_comparing_and_searching_drop_columns_too(write, compare, dann_, refused):
     write("lab.csv", 120, change=numbered)
     write("field.csv", 110, 3.0, change=numbered)

@@ -257,6 +257,13 @@ def test_images_lie_in_memory_as_the_encoder_takes_them(encoder, fastest, images
     np.testing.assert_array_equal(loaded.predict_proba(images.xt), fitted.predict_proba(images.xt))
 
 
+@pytest.fixture
+def double():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 class Recurrent(nn.Module):
     """The last state of an LSTM over the channels."""
 
@@ -288,6 +295,43 @@ def test_series_reach_an_encoder_that_takes_them_with_every_channel_scaled(encod
     assert later.predict(x).shape == (60,)
 
 
+class Pooled(nn.Module):
+    """Averages over the pixels: a single grey image would pass for a row of its convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 4, 3)
+
+    def forward(self, x):
+        return self.conv(x).relu().mean((2, 3))
+
+
+class Attentive(nn.Module):
+    """Says by itself what it takes, and makes tensors of PyTorch's default type."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(20, 2, batch_first=True)
+
+    def forward(self, x):
+        assert x.ndim == 3
+        return self.attention(x, x, x + torch.zeros(20))[0].mean(1)
+
+
+def test_encoders_may_refuse_what_they_do_not_take_in_any_way(double):
+    x, y = sensors()
+    assert not adapter("dann", backbone=Pooled()).fit(x, y, x).network_.normalize.series
+    fitted = adapter("dann", backbone=Attentive()).fit(x, y, x)
+    assert fitted.network_.normalize.series
+    rows = torch.tensor(x, dtype=torch.float32)
+    with torch.no_grad():
+        torch.set_default_dtype(torch.float32)
+        expected = fitted.network_(rows)[1]
+        torch.testing.assert_close(fitted.network_(rows[:, None])[1], expected)
+        torch.set_default_dtype(torch.float64)
+    assert np.array_equal(fitted.predict(x), expected.argmax(1).numpy())
+
+
 def test_grey_images_stay_images_to_an_encoder_that_takes_these():
     x, y = sensors()
     fitted = adapter("dann", backbone=nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())).fit(x, y, x)
@@ -304,15 +348,12 @@ def test_grey_images_stay_images_to_an_encoder_that_takes_these():
 )
 def test_series_are_no_images(settings, message):
     x, y = sensors()
+    encoder = nn.Sequential(nn.Conv1d(3, 4, 5), nn.Flatten())
     with pytest.raises(ValueError, match=message):
-        adapter("dann", backbone=nn.Sequential(nn.Conv1d(3, 4, 5), nn.Flatten()), **settings).fit(x, y, x)
-
-
-@pytest.fixture
-def double():
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+        adapter("dann", backbone=encoder, **settings).fit(x, y, x)
+    if "augmentation" in settings:
+        with pytest.raises(ValueError, match=message):
+            adapter("dann", backbone=encoder).fit(x, y, x).adapt_to(x, "shot", **settings)
 
 
 def test_a_default_of_double_precision_changes_nothing(arrays, double, tmp_path):

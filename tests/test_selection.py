@@ -345,7 +345,7 @@ def test_sources_and_weights_that_do_not_fit_are_refused(change, message, data):
 def test_a_source_of_held_out_rows_alone_is_refused(data):
     domain = np.zeros(len(data[1]), int)
     domain[split(data[1], 0)[1][:2]] = 1
-    with pytest.raises(ValueError, match="one of the 2 sources has too few rows to hold some out"):
+    with pytest.raises(ValueError, match="all rows of one of the 2 sources would be held out"):
         compare(*data, ["dann"], adapter=base(steps=2), sample_domain=domain)
 
 
@@ -403,6 +403,15 @@ def test_a_rehearsal_on_rows_that_vary_little_at_first_is_content(make_arrays):
         base().fit(rows[0][:16], rows[1][:16], rows[2][:16])
     rehearse(base(), rows)
     base(steps=2).fit(*rows)
+
+
+def test_subclasses_are_rehearsed_as_they_are_trained(data):
+    class Plain(DomainAdapter):
+        def fit(self, X, y, X_target, *, run=None, on_step=None):
+            return super().fit(X, y, X_target, run=run, on_step=on_step)
+
+    plain = Plain(**base(steps=2).get_params(deep=False))
+    assert compare(*data, ["dann"], adapter=plain, seeds=1).names == ["source-only", "dann"]
 
 
 def test_source_only_has_the_settings_of_what_it_is_compared_with():

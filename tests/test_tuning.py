@@ -132,8 +132,9 @@ def test_sources_and_weights_reach_the_trainings_and_tell_searches_apart(data, t
     space = {"lr": (1e-3, 1e-2)}
     tune(Seeing(**settings), space, *data, sample_domain=domain, trials=1, storage=tmp_path / "t.log")
     assert set(seen[-1]) == {0, 1}
-    with pytest.raises(ValueError, match="holds a search with other data"):
-        tune(Seeing(**settings), space, *data, trials=1, storage=tmp_path / "t.log")
+    for other in ({}, {"sample_weight": domain}):
+        with pytest.raises(ValueError, match="holds a search with other data"):
+            tune(Seeing(**settings), space, *data, **other, trials=1, storage=tmp_path / "t.log")
 
 
 def test_rows_too_few_for_a_validator_show_before_the_first_trial(make_arrays):

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import Tensor, nn
 
 from . import runs
-from .augmentation import AUGMENTATIONS, Augmentation, augmentation_of
+from .augmentation import AUGMENTATIONS, Augmentation, ImageAugmentation, augmentation_of
 from .backbones import BACKBONES, Backbone, Custom, feature_width, memory_format_of, takes_series
 from .domains import (
     UNKNOWN,
@@ -203,10 +203,8 @@ class Adapter(BaseEstimator, ABC):
         self.columns_ = domains.columns
         self.shape_, self.dtype_ = domains.shape, str(domains.target.x.dtype)
         self.n_domains_, self.n_features_in_ = len(domains.all), domains.shape[0]
-        series = self._takes_series()
-        start, normalize = None, Normalize.fit([d.x for d in domains.all], self.scaling, series)
-        if self._augmentations(method) != (None, None) and series:
-            raise ValueError("augmentations are for images and tables, and these rows are series: vary them yourself")
+        start, normalize = None, Normalize.fit([d.x for d in domains.all], self.scaling, self._takes_series())
+        self._augmentations(method, normalize)
         if self.pretrain_steps:
             with isolated_seed(self.seed_, torch.device("cpu")):
                 self._build(normalize, method)  # what cannot be built is refused before all that work
@@ -339,7 +337,8 @@ class Adapter(BaseEstimator, ABC):
             net.to(device)
             net.arrange(memory_format_of(net.encoder, normalize.encoded(self.shape_)))
             self.network_ = net
-            stream = ArrayStream(domains, self.batch_size, self.seed_, device, *self._augmentations(method))
+            views = self._augmentations(method, normalize)
+            stream = ArrayStream(domains, self.batch_size, self.seed_, device, *views)
             self.history_: list[dict[str, float]] = []
             work = 3 * net.work(self.shape_) * sum(stream.sizes)  # forward, and twice as much back
             repeat = self._repeats(net, method, device)
@@ -508,12 +507,14 @@ class Adapter(BaseEstimator, ABC):
     def _method(self) -> Method:
         return method_of(self.method) if isinstance(self.method, str) else clone(self.method)
 
-    def _augmentations(self, method: Method) -> tuple[Augmentation | None, Augmentation | None]:
+    def _augmentations(self, method: Method, normalize: Normalize) -> tuple[Augmentation | None, Augmentation | None]:
         """Return what varies all rows, and what makes the second view, where the method takes one."""
         weak = augmentation_of(self.augmentation, self.shape_)
         strong = augmentation_of(self.strong_augmentation, self.shape_) if method.two_views else None
         if method.two_views and strong is None:
             raise ValueError(f"{type(method).__name__} compares rows with strong variations: give strong_augmentation")
+        if normalize.series and any(isinstance(each, ImageAugmentation) for each in (weak, strong)):
+            raise ValueError("these rows are series, which would be varied as images: give an Augmentation of your own")
         return weak, strong
 
     def _backbone(self) -> Backbone:

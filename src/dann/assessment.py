@@ -7,7 +7,7 @@ from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import beta, binom, norm
+from scipy.stats import beta, chi2_contingency, norm
 
 from .estimates import passes
 from .evidence import CROWD, Evidence
@@ -33,9 +33,7 @@ LABELS = 10  # labelled rows, from which on they have a say in the choice
 SURE = 0.9
 OPEN = 0.5  # width of an interval, from which on it is no reason to keep source-only
 NOTHING = 0.9  # width from which on it is none to adapt either: clusters are, with less than that
-CHANCE = (
-    0.05  # of a model that knows the most frequent class alone to be as right on the source, above which it may be one
-)
+CHANCE = 0.05  # of predictions on the source that are independent of its labels to look as they do
 
 
 class Estimate(NamedTuple):
@@ -260,15 +258,21 @@ def doubts(trainings: Sequence[Evidence], baseline: str, best: Estimate) -> list
         found.append("clusters of the inputs say little about classes here")
     if not best.parts["told"]:
         found.append("clusters of the source's inputs say nothing about its labels")
-    y = trainings[0].source_y
-    most = np.bincount(y).max() / len(y)
-    right = float(np.mean([e.source_right for e in trainings]))
-    if binom.sf(math.ceil(right * len(y)) - 1, len(y), most) > CHANCE:
+    if max(map(by_chance, trainings)) > CHANCE:
+        y = trainings[0].source_y
+        right, most = np.mean([e.source_right for e in trainings]), np.bincount(y).max() / len(y)
         found.append(
-            f"{baseline} has not learned the source: it is right on {right:.2f} of its held-out rows, and the most "
-            f"frequent class makes up {most:.2f}; train longer, or otherwise"
+            f"{baseline} has not learned the source: its predictions of held-out rows have nothing to do with their "
+            f"labels ({right:.2f} are right, the most frequent class makes up {most:.2f}); train longer, or otherwise"
         )
     return found
+
+
+def by_chance(evidence: Evidence) -> float:
+    """Return the p-value of predictions on the source being independent of labels: the chi-squared test."""
+    table = np.zeros((evidence.n_classes, evidence.n_classes))
+    np.add.at(table, (evidence.source_logits.argmax(1), evidence.source_y), 1)
+    return float(chi2_contingency(table[table.any(1)][:, table.any(0)]).pvalue)
 
 
 def open_signs(estimate: Estimate, name: str, width: float) -> list[str]:

@@ -84,7 +84,7 @@ class Normalize(nn.Module):
         x = (x.to(self.mean.dtype) - self.mean).div_(self.scale)
         if self.per_image:
             x = nn.functional.layer_norm(x, x.shape[1:], eps=1e-6)  # a deviation of 1e-3 of the range is noise
-        x = x.squeeze(1) if self.series else x
+        x = x.squeeze(1) if self.series and x.dim() == 4 else x
         return (
             x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 and self.channels_last else x.contiguous()
         )

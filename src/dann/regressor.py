@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.utils import check_consistent_length
 
 from .adapter import Adapter, taken
 from .domains import Domain, Domains, as_numbers, is_missing
@@ -68,12 +69,15 @@ class DomainRegressor(RegressorMixin, Adapter):
         Raises
         ------
         ValueError
-            No label is known.
+            No label is known; labels or weights that are not one a row.
         """
-        known = np.flatnonzero([not is_missing(label) for label in np.asarray(y, dtype=object).ravel()])
+        labels = np.asarray(y, dtype=object)
+        labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+        check_consistent_length(X, labels, sample_weight)
+        known = np.flatnonzero([not is_missing(label) for label in labels])
         if not len(known):
             raise ValueError("none of the labels is known: there is nothing to score")
-        labels = np.asarray(y, dtype=object).ravel()[known].astype(np.float64)
+        labels = labels[known].astype(np.float64)
         weight = None if sample_weight is None else np.asarray(sample_weight)[known]
         return super().score(taken(X, known), labels, weight)
 

@@ -16,7 +16,7 @@ from . import runs
 from .adapter import DomainAdapter, TrainingDiverged, TrainingFailed, TrainingWarning, chosen, taken
 from .assessment import Assessment, assess
 from .assessment import suggest_labels as suggest
-from .domains import Domains, arrange, as_inputs, as_labels, names_of, target_labels
+from .domains import Domains, arrange, as_inputs, as_labels, encode, names_of, target_labels
 from .engine import Step
 from .evidence import CROWD, Evidence, NotFinite, Structure, structure_of
 from .guards import harmful
@@ -224,7 +224,8 @@ def compare(
     methods : sequence of str, or mapping of str to DomainAdapter
         Names from ``dann list``, or estimators by names of your own, such as one method with several settings.
     sample_domain, sample_weight : array (n,), optional
-        As for `DomainAdapter.fit`, without target rows in ``X``. Held-out rows are of all sources, each counted once.
+        As for `DomainAdapter.fit`, without target rows in ``X``. Held-out rows are drawn from all sources together, so
+        that a small one may have none, and each counts once.
     y_oracle : array, optional
         Target labels, with -1 (unless it is a class), None or NaN for unknown ones. They reach no training, no score
         and no verdict: `Candidate.oracle_accuracy` alone.
@@ -313,14 +314,10 @@ def divided(X: Any, y: Any, X_target: Any, **of_rows: Any) -> tuple[np.ndarray, 
         raise ValueError("sample_domain marks target rows in X: give them as X_target")
     domains = Domains.from_arrays(X, y, X_target, **given)  # type: ignore[arg-type]
     sources = len(domains.sources)
-    x, codes = (np.concatenate(parts) for parts in zip(*((d.x, d.y) for d in domains.sources), strict=True))
-    if of_domain is not None:  # one source after the other: back to the order of the rows
-        order = np.argsort(np.argsort(of_domain, kind="stable"))
-        x, codes = x[order], codes[order]
-    labels = as_labels(y, len(codes), "y")
-    train, test = split(codes, 0)
+    labels = as_labels(y, sum(len(d.y) for d in domains.sources), "y")
+    train, test = split(encode(labels, domains.classes, "y"), 0)
     if of_domain is not None and len(np.unique(of_domain[train])) < sources:
-        raise ValueError(f"one of the {sources} sources has too few rows to hold some out: leave it out, or join it")
+        raise ValueError(f"all rows of one of the {sources} sources would be held out: leave it out, or join it")
     order = np.random.default_rng(0).permutation(len(domains.target.x))
     n_test = round(HELD_OUT * len(order))
     if not n_test:
@@ -330,10 +327,8 @@ def divided(X: Any, y: Any, X_target: Any, **of_rows: Any) -> tuple[np.ndarray, 
     fitted_on, rows = ((taken(X, rows), labels[rows], taken(X_target, others)) for rows, others in sides)
     training = Training(fitted_on, {name: values[train] for name, values in given.items()})
     crowd = np.concatenate([target_test, order[~np.isin(order, target_test)]])[:CROWD]
-    x_target = domains.target.x
-    structure = structure_of(
-        x[test], x_target[target_test], x_target[crowd], taken(X_target, crowd), len(domains.classes)
-    )
+    x, x_target = as_inputs(rows[0], "the source"), domains.target.x
+    structure = structure_of(x, x_target[target_test], x_target[crowd], taken(X_target, crowd), len(domains.classes))
     return domains.classes, training, HeldOut(rows, structure, target_test)
 
 
@@ -392,15 +387,16 @@ def rehearse(estimator: DomainAdapter, data: Rows, sample_domain: np.ndarray | N
     try:
         estimator._check_settings()
         needed = max(2, estimator._method().rows_needed, estimator.batch_size)
-        domain = np.zeros(len(y), np.int64) if sample_domain is None else sample_domain
-        firsts = [np.unique(kinds, return_index=True)[1] for kinds in (y, domain)]
+        firsts = [np.unique(kinds, return_index=True)[1] for kinds in (y, sample_domain) if kinds is not None]
         rows = np.unique(np.concatenate([*firsts, np.arange(min(needed, len(y)))]))
         few = np.arange(min(needed, as_inputs(x_target, "the target").shape[0]))
         one = clone(estimator).set_params(steps=1, pretrain_steps=min(1, estimator.pretrain_steps))
         columns = names_of(x)  # as the training has them: a few rows say nothing of how much a column varies
         source = as_inputs(taken(x, rows), "the source")
         target = as_inputs(arrange(taken(x_target, few), columns, "the target"), "the target")
-        return one.fit(source, y[rows], target, sample_domain=domain[rows])
+        return one.fit(
+            source, y[rows], target, **({} if sample_domain is None else {"sample_domain": sample_domain[rows]})
+        )
     except TypeError as error:
         raise ValueError(f"a setting has a value of the wrong kind: {error}") from error
     except TrainingFailed:

@@ -160,12 +160,15 @@ def tune(
         load_if_exists=True,
     )
     arrays = [as_inputs(side, "the data") for side in (X, X_target)]
-    of_rows = [np.asarray(values) for values in (sample_domain, sample_weight) if values is not None]
+    given = {"sample_domain": sample_domain, "sample_weight": sample_weight}
+    of_rows = {name: np.asarray(values) for name, values in given.items() if values is not None}
     classes, codes = np.unique(as_labels(y, len(arrays[0]), "y"), return_inverse=True)
     searched = {"space": repr(dict(space)), "validator": validator, "classes": classes.tolist()}
     layers = base.backbone.modules() if isinstance(base.backbone, nn.Module) else ()
     searched["objects"] = identity(base.method, base.backbone, base.augmentation, base.strong_augmentation, *layers)
-    mark = fingerprint([*arrays, codes, *of_rows], {"adapter": base.config(), **searched})
+    mark = fingerprint(
+        [*arrays, codes, *of_rows.values()], {"adapter": base.config(), "of_rows": [*of_rows], **searched}
+    )
     if study.user_attrs.get("fingerprint", mark) != mark:
         raise ValueError(
             f"{storage} holds a search with other data, settings, space or validator; give another, or delete it"

@@ -86,7 +86,9 @@ def write_predictions(path: str | Path, model: DomainAdapter, rows: Any) -> Path
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     beside = getattr(rows, "beside", {})
-    writer.writerow(["row", *beside, "prediction", *(f"probability of {c}" for c in model.classes_.tolist())])
+    ours = ["prediction", *(f"probability of {c}" for c in model.classes_.tolist())]
+    names = [f"{name} (given)" if name in ("row", *ours) else name for name in beside]
+    writer.writerow(["row", *names, *ours])
     predicted = model.classes_[probabilities.argmax(1)].tolist()
     for i, (label, p) in enumerate(zip(predicted, probabilities, strict=True)):
         writer.writerow([i, *(values[i] for values in beside.values()), label, *(f"{v:.6g}" for v in p)])

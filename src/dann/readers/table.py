@@ -169,7 +169,8 @@ def with_label(
     x = columns[:, features]
     if x.dtype == object:
         x = np.where(x == "", "nan", x)  # an empty cell is a missing value, and reported as such
-    beside = {name: columns[:, names.index(name)] for name in drop if name in names}
+    text = lambda values: np.array([v.decode() if isinstance(v, bytes) else v for v in values], dtype=object)  # noqa: E731
+    beside = {name: text(columns[:, names.index(name)]) for name in drop if name in names}
     return Table(x, y, [names[i] for i in features], beside)
 
 
