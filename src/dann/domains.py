@@ -303,7 +303,7 @@ def numbers_from(a: np.ndarray, names: list[str] | None, what: str) -> np.ndarra
             column = repr(names[place[1]]) if names and len(place) > 1 else place[1:]
             raise ValueError(
                 f"{what} has {value!r} where a number belongs (row {place[0]}, column {column}); "
-                "encode text as numbers or leave the column out"
+                "encode text as numbers or leave the column out (--drop)"
             ) from None
     raise ValueError(f"{what} holds values of type {a.dtype}; features must be numbers")
 
