@@ -215,7 +215,7 @@ def test_scores_look_at_known_labels_alone(lines):
     known = ~np.isnan(some)
     assert model.score(xt, some) == model.score(xt[known], yt[known])
     assert model.score(xt, [None if np.isnan(v) else v for v in some]) == model.score(xt[known], yt[known])
-    with pytest.raises(ValueError, match="none of the labels is known"):
+    with pytest.raises(ValueError, match="none of the 120 labels is known"):
         model.score(xt, np.full(120, np.nan))
     for labels, weight in ((yt[:9], None), (yt, np.ones(9))):
         with pytest.raises(ValueError, match="inconsistent numbers of samples"):

@@ -1025,17 +1025,7 @@ class DomainAdapter(ClassifierMixin, Adapter):
             No label is known.
         """
         check_is_fitted(self, "network_")
-        labels = np.asarray(y, dtype=object)
-        labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-        unknown = labels.ndim == 1 and np.array([is_unknown(label, self.classes_) for label in labels], dtype=bool)
-        if not np.any(unknown):
-            return super().score(X, y, sample_weight)
-        check_consistent_length(X, labels, sample_weight)
-        known = np.flatnonzero(~unknown)
-        if not len(known):
-            raise ValueError(f"none of the {len(labels)} labels is known: there is nothing to score")
-        weight = None if sample_weight is None else np.asarray(sample_weight)[known]
-        return super().score(taken(X, known), np.array(labels[known].tolist()), weight)
+        return super().score(*scored(X, y, sample_weight, lambda label: is_unknown(label, self.classes_)))
 
     def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
         """Score predictions against labels; on target rows this is an oracle's view, which training never has.
@@ -1061,6 +1051,27 @@ def chosen(n: int, seed: int, always: np.ndarray | None = None) -> np.ndarray:
     if always is not None:
         order = np.concatenate([always, order[~np.isin(order, always)]])
     return np.sort(order[: max(LOOKED_AT, 0 if always is None else len(always))])
+
+
+def scored(X: Any, y: Any, sample_weight: Any, unknown: Callable[[Any], bool]) -> tuple[Any, Any, Any]:
+    """Return the rows, labels and weights whose label is known; all as they are where each is.
+
+    Raises
+    ------
+    ValueError
+        No label is known, or labels or weights are not one a row.
+    """
+    labels = np.asarray(y, dtype=object)
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    left_out = labels.ndim == 1 and np.array([unknown(label) for label in labels], dtype=bool)
+    if not np.any(left_out):
+        return X, y, sample_weight
+    check_consistent_length(X, labels, sample_weight)
+    known = np.flatnonzero(~left_out)
+    if not len(known):
+        raise ValueError(f"none of the {len(labels)} labels is known: there is nothing to score")
+    weight = None if sample_weight is None else np.asarray(sample_weight)[known]
+    return taken(X, known), np.array(labels[known].tolist()), weight
 
 
 def taken(X: Any, rows: np.ndarray) -> Any:

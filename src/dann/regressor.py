@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
-from sklearn.utils import check_consistent_length
 
-from .adapter import Adapter, taken
+from .adapter import Adapter, scored
 from .domains import Domain, Domains, as_numbers, is_missing
 from .metrics import regression_metrics
 
@@ -71,15 +70,7 @@ class DomainRegressor(RegressorMixin, Adapter):
         ValueError
             No label is known; labels or weights that are not one a row.
         """
-        labels = np.asarray(y, dtype=object)
-        labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-        check_consistent_length(X, labels, sample_weight)
-        known = np.flatnonzero([not is_missing(label) for label in labels])
-        if not len(known):
-            raise ValueError("none of the labels is known: there is nothing to score")
-        labels = labels[known].astype(np.float64)
-        weight = None if sample_weight is None else np.asarray(sample_weight)[known]
-        return super().score(taken(X, known), labels, weight)
+        return super().score(*scored(X, y, sample_weight, is_missing))
 
     def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
         """Score predictions against labels; on target rows this is an oracle's view, which training never has.
