@@ -16,7 +16,7 @@ COMMANDS = {
     "import torch": ["-c", "import torch"],
     "import torch, dann": ["-c", "import torch, dann"],
     "from dann import DomainAdapter": ["-c", "from dann import DomainAdapter"],
-    "dann --help": ["-m", "dann.cli", "--help"],
+    "dann --help": ["-m", "dann", "--help"],
 }
 
 

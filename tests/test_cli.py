@@ -803,8 +803,8 @@ def test_version(dann_):
     assert dann_("--version")[:2] == (0, f"{dann.__version__}\n")
 
 
-def test_the_installed_command_gives_the_exit_code():
-    done = subprocess.run([sys.executable, "-m", "dann.cli", "predict", "no.model", "no.csv", "-o", "out.csv"],
+def test_the_package_as_a_command_gives_the_exit_code():
+    done = subprocess.run([sys.executable, "-m", "dann", "predict", "no.model", "no.csv", "-o", "out.csv"],
                           capture_output=True, text=True)  # fmt: skip
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.strip() == "error: there is no model file no.model"

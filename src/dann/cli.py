@@ -5,7 +5,6 @@ import atexit
 import gc
 import hashlib
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -551,7 +550,3 @@ def _fail(message: str, code: int) -> int:
     errors.print("[bold red]error:[/bold red]", end=" ")
     errors.print(message, markup=False, highlight=False, soft_wrap=True)
     return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())
