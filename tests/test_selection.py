@@ -2,10 +2,12 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import adjusted_mutual_info_score
 from torch import nn
 
 from dann import (
@@ -21,8 +23,9 @@ from dann import (
     reverse_risk,
 )
 from dann.adapter import TrainingFailed
+from dann.evidence import clusters
 from dann.runs import plain
-from dann.selection import METHODS, divided, estimators_of, rehearse, split
+from dann.selection import METHODS, Comparison, divided, estimators_of, rehearse, split
 
 NETWORK = MLP((16,), domain_hidden=(8,))
 
@@ -120,6 +123,17 @@ def test_an_interrupted_comparison_goes_on_to_the_same_end(data, tmp_path, compa
     assert steps.count(("mcc", 1)) == 60
     assert resumed.assessment.report() == compared.assessment.report()
     assert [c.scores for c in resumed.candidates] == [c.scores for c in compared.candidates]
+
+
+def test_the_model_that_is_left_is_the_training_that_follows_clusters_most(data):
+    found = compare(*data, ["dann"], adapter=base(steps=4), seeds=3)
+    for name in found.names:
+        mine = Comparison(found.candidates, replace(found.assessment, choice=name), found.target_rows)
+        for scores in ((0.1, 0.3, 0.2), (0.2, float("nan"), 0.2)):
+            for one, score in zip(found.of(name), scores, strict=True):
+                one.scores["input-ami"] = score
+            best = int(np.nanargmax(scores))
+            assert mine.model is found.of(name)[best].model
 
 
 def test_settings_can_be_compared_by_names_of_their_own(data):
@@ -256,7 +270,10 @@ def test_another_choice_than_the_saved_one_says_where_its_model_is(data, make_ar
     path.write_text(json.dumps(kept))
     said = reassess(tmp_path, later).reasons[-1]
     assert f"{model} is the model of {kept['assessment']['choice']}; that of {taken.choice} is " in said
-    assert np.isfinite(DomainAdapter.load(said.split()[-1]).predict_proba(later)).all()
+    named = DomainAdapter.load(said.split()[-1]).predict(later)
+    of_rows = clusters(later, 2)
+    followed = [adjusted_mutual_info_score(of_rows, c.model.predict(later)) for c in compared.of(taken.choice)]
+    assert adjusted_mutual_info_score(of_rows, named) == max(followed)
 
 
 def test_a_comparison_of_own_objects_judges_again_with_them(data, make_arrays, tmp_path):

@@ -22,6 +22,7 @@ from .evidence import CROWD, Evidence, NotFinite, Structure, structure_of
 from .guards import harmful
 from .methods import SourceOnly, method_of, name_of
 from .validators import VALIDATORS
+from .validators.input_ami import input_ami
 
 BASELINE = "source-only"
 METHODS = ("dann", "cdan", "deep-coral", "mcc")
@@ -99,8 +100,11 @@ class Comparison:
 
     @property
     def model(self) -> DomainAdapter:
-        """The model that the verdict takes: of the first seed, at its end."""
-        return next(c.model for c in self.of(self.assessment.choice) if c.model is not None)
+        """The model that the verdict takes: of its method's trainings the one that follows the target's clusters most."""
+        trainings = [c for c in self.of(self.assessment.choice) if c.model is not None]
+        model = trainings[most_following([c.scores for c in trainings])].model
+        assert model is not None
+        return model
 
     def of(self, name: str) -> list[Candidate]:
         """Return the ends of the trainings of a method, by seed."""
@@ -275,6 +279,11 @@ def compare(
         candidates += made
     start = time.perf_counter()
     return Comparison(candidates, verdict(candidates), held_out.target_rows, time.perf_counter() - start)
+
+
+def most_following(scores: Sequence[Mapping[str, float]]) -> int:
+    """Return which of several trainings has classes that follow the target's clusters most, the first where all do."""
+    return int(np.argmax([np.nan_to_num(one.get("input-ami", np.nan), nan=-1) for one in scores]))
 
 
 Rows = tuple[Any, Any, Any]  # of the source, their labels, of the target
@@ -592,7 +601,9 @@ def reassess(
     known = np.flatnonzero(codes >= 0), codes[codes >= 0]
     found = assess(evidence, baseline=BASELINE, alarms=alarms, labelled=known)
     if found.choice != saved:
-        place = folder / "judges" / f"{[name for name, _ in judges].index(found.choice)}.safetensors"
+        theirs = [number for number, (name, _) in enumerate(judges) if name == found.choice]
+        best = theirs[most_following([{"input-ami": input_ami(e)} for e in evidence[found.choice]])]
+        place = folder / "judges" / f"{best}.safetensors"
         found.reasons.append(
             f"{folder / 'model.safetensors'} is the model of {saved}; that of {found.choice} is {place}"
         )

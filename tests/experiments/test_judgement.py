@@ -57,7 +57,7 @@ def test_a_run_keeps_verdicts_and_hidden_accuracies_and_shows_both_halves(quick,
     made = judgement.tabulated(done.report())
     assert "Guards: " in made.caption
     assert "Cost: " in made.caption
-    assert len(made.rows) == 2 * (2 + len(judgement.VALIDATORS))
+    assert len(made.rows) == 2 * (3 + len(judgement.VALIDATORS))
     assert (tmp_path / "figures" / "estimates.png").exists()
     assert (tmp_path / "figures" / "verdicts.png").exists()
 
@@ -102,6 +102,15 @@ def test_regrets_and_losses_are_counted_against_the_best_and_source_only():
     assert (line["wins"], line["losses"], line["cases"]) == (1, 1, 2)
     assert line["worst"] == pytest.approx(-0.2)
     assert line["worst_case"] == "b"
+
+
+def test_the_model_that_is_left_counts_by_its_own_accuracy():
+    trainings = [{"oracle_accuracy": a, "scores": {"input-ami": f}} for a, f in ((0.6, 0.1), (0.8, 0.3), (0.7, 0.2))]
+    found = {("a", 0): {"source-only": [{"oracle_accuracy": 0.5, "scores": {}}], "dann": trainings}}
+    line = judgement.of_choices({("a", 0): "dann"}, found, judgement.of_model)
+    assert line["accuracy"] == 0.8
+    assert line["regret"] == pytest.approx(0.7 - 0.8)
+    assert judgement.of_model(found["a", 0]["source-only"]) == 0.5
 
 
 def test_errors_and_coverage_of_estimates():
