@@ -853,6 +853,8 @@ def test_compare_prints_methods_validators_and_a_verdict_and_leaves_a_model(many
     assert set(found["candidates"][0]["scores"]) == set(VALIDATORS)
     assert DomainAdapter.load("runs/compare").classes_.tolist() == ["cat", "dog"]
     assert len(Path("runs/compare/target_predictions.csv").read_text().splitlines()) == 111
+    assert "runs/compare/figures/estimates.png" in out
+    assert Path("runs/compare/figures/estimates.png").stat().st_size > 5000
 
 
 def test_dropped_columns_do_not_hide_what_predictions_say(model, dann_):
@@ -1034,7 +1036,7 @@ def test_a_setting_that_is_no_number_is_named(setting, files, refused):
 def test_a_label_column_that_was_not_named_is_hinted_at(files, dann_, refused):
     words = ("adapt", "--source", "lab.csv", "--target", "field.csv", "--label", "species", "--set", "steps=2")
     assert dann_(*words)[0] == 0
-    refused("predict", "runs/adapt", "field.csv", "-o", "p.csv", because="a label column is named with --label")
+    refused("predict", "runs/adapt", "field.csv", "-o", "p.csv", because="name a label column with --label")
 
 
 def test_tune_prints_the_best_and_goes_on(many, dann_):

@@ -171,7 +171,7 @@ def test_grey_images_keep_their_brightness(ax):
 def test_bars_are_means_with_a_dot_a_seed_and_published_lines(ax):
     plots.bars(ax, {"a": [0.5, 0.7], "b": [0.9]}, {"b": 0.8, "c": 0.1})
     assert [bar.get_height() for bar in ax.patches] == pytest.approx([0.6, 0.9])
-    assert [line.get_ydata().tolist() for line in ax.lines if len(line.get_ydata())] == [[0.5, 0.7], [0.9]]
+    assert [line.get_ydata().tolist() for line in ax.lines if len(line.get_ydata())] == [[0.5, 0.7]]
     (published,) = (c for c in ax.collections if not isinstance(c, PathCollection))
     assert published.get_segments()[0][:, 1].tolist() == [0.8, 0.8]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["a", "b"]
@@ -181,6 +181,8 @@ def test_bars_are_means_with_a_dot_a_seed_and_published_lines(ax):
 
 def test_bars_without_published_figures_promise_none(ax):
     plots.bars(ax, {"a": [0.5]})
+    assert ax.get_legend() is None
+    plots.bars(ax, {"a": [0.5, 0.6]})
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["one seed"]
 
 
@@ -191,6 +193,15 @@ def test_a_confusion_is_in_percent_of_the_true_class(ax):
     assert written == {(0, 0): "75", (1, 0): "25", (1, 1): "100"}
     assert [label.get_text() for label in ax.get_yticklabels()] == ["cat", "dog", "3"]
     drawn(ax)
+
+
+def test_intervals_stand_beside_their_names_and_what_is_true(ax):
+    plots.intervals(ax, {"a": (0.5, 0.4, 0.7), "b": (0.8, 0.6, 0.9)}, {"a": 0.45, "b": None}, bold="b")
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    spans = [line.get_xdata().tolist() for line in ax.lines]
+    assert spans == [[0.4, 0.7], [0.5], [0.45], [0.6, 0.9], [0.8]]
+    assert [line.get_color() for line in ax.lines] == [plots.SOURCE] * 2 + ["k"] + [plots.TARGET] * 2
+    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first on top
 
 
 def test_a_history_has_a_line_a_term(ax):

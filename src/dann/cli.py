@@ -28,19 +28,31 @@ app = App(
 console = Console()
 errors = Console(stderr=True)
 
-Seeds = Annotated[int | None, Parameter(help="How many seeds to run.")]
+Seeds = Annotated[int | None, Parameter(help="How many seeds to run. Default: the experiment's own.")]
 FirstSeed = Annotated[int, Parameter(help="The first of them.")]
 Json = Annotated[Path | None, Parameter(help="Also write settings and rows into this file.")]
-Out = Annotated[Path | None, Parameter(help="The run folder. Default: runs/NAME.")]
+Out = Annotated[
+    Path | None, Parameter(help="The run folder. Default: runs/ and the name of the command or experiment.")
+]
 RESERVED = {"method": "--method", "random_state": "--seed", "device": "--device"}
 Label = Annotated[str | None, Parameter(help="Name of the label column. Default: label or y.")]
 Drop = Annotated[
     tuple[str, ...],
-    Parameter(name="--drop", help="A column that is no feature, such as an id; predictions keep it beside."),
+    Parameter(
+        name="--drop",
+        negative="",
+        show_default=False,
+        help="A column that is no feature, such as an id; repeat it for others. Predictions keep it beside.",
+    ),
 ]
 Set = Annotated[
     tuple[str, ...],
-    Parameter(name="--set", help="Settings of the estimator as KEY=VALUE, such as steps=500 or method__weight=0.5."),
+    Parameter(
+        name="--set",
+        negative="",
+        show_default=False,
+        help="A setting of the estimator, KEY=VALUE, such as steps=500 or method__weight=0.5; repeat it for others.",
+    ),
 ]
 Device = Annotated[str, Parameter(help="cpu, cuda, …; auto takes a GPU where there is one.")]
 Precision = Annotated[str | None, Parameter(help="fp32, bf16 or auto: of convolutions and matrix products.")]
@@ -138,7 +150,10 @@ def compare(
     target: Annotated[Path, Parameter(help="Rows of the domain you care about. Labels feed the oracle columns alone.")],
     label: Label = None,
     drop: Drop = (),
-    methods: Annotated[str | None, Parameter(help="Names from `dann list`, with commas between them.")] = None,
+    methods: Annotated[
+        str | None,
+        Parameter(help="Names from `dann list`, with commas between them. Default: dann,cdan,deep-coral,mcc."),
+    ] = None,
     set: Set = (),
     seeds: Annotated[int, Parameter(help="Trainings of each method.")] = 2,
     checkpoints: Annotated[int, Parameter(help="How often each training is scored.")] = 2,
@@ -150,7 +165,7 @@ def compare(
     from .adapter import DomainAdapter
     from .assessment import ROWS
     from .experiments.adapt import write_predictions
-    from .experiments.comparing import columns_that_shift, side_by_side
+    from .experiments.comparing import columns_that_shift, draw, side_by_side
     from .methods import method_of
     from .readers import read_table
     from .runs import fingerprint, write_report
@@ -196,6 +211,7 @@ def compare(
             shutil.rmtree(other)
     model = found.save(folder)
     write_predictions(folder / "target_predictions.csv", found.model, target_rows)
+    figure = draw(found, folder / "figures" / "estimates.png")
     if json is not None:
         write_report(json, found.report())
     for table in side_by_side(found):
@@ -204,6 +220,8 @@ def compare(
         _say(f"- {line}")
     console.print(f"\n[bold]Verdict:[/bold] {found.assessment.sentence}", markup=True, highlight=False, soft_wrap=True)
     _say(f"Model: {model}\nPredictions: {folder / 'target_predictions.csv'}")
+    if figure is not None:
+        _say(f"  {figure}")
     if json is not None:
         _say(f"Report: {json}")
 
@@ -261,7 +279,10 @@ def tune(
     method: Annotated[str, Parameter(help="See `dann list`; several joined by +.")] = "dann",
     search: Annotated[
         tuple[str, ...],
-        Parameter(help="KEY=LOW:HIGH, KEY=LOW:HIGH:log or KEY=A,B,C, such as lr=1e-4:1e-2:log."),
+        Parameter(
+            negative="",
+            help="KEY=LOW:HIGH, KEY=LOW:HIGH:log or KEY=A,B,C, such as lr=1e-4:1e-2:log; repeat it for others.",
+        ),
     ],
     set: Set = (),
     validator: Annotated[str, Parameter(help="What to maximise; see `dann list`.")] = "input-ami",
@@ -488,7 +509,7 @@ def _range(text: str) -> tuple[str, Any]:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """Show one bar for the training that is under way."""
+    """Show one bar for the training that is under way; where nobody watches, a line when it starts."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -496,6 +517,8 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
         bar = progress.add_task("reading data", total=None)
 
         def on_progress(description: str, done: int, total: int) -> None:
+            if not errors.is_terminal and description != progress.tasks[bar].description:
+                errors.print(f"{description}: {total} steps", markup=False, highlight=False)
             progress.update(bar, description=description, completed=done, total=total)
 
         yield on_progress

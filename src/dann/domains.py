@@ -195,7 +195,7 @@ def arrange(x: Any, columns: Sequence[str] | None, what: str) -> Any:
         return x
     missing, extra = [c for c in columns if c not in names], [c for c in names if c not in columns]
     if missing or extra:
-        hint = "" if missing else ": leave out what is no feature (--drop); a label column is named with --label"
+        hint = "" if missing else ": name a label column with --label, and leave out what is no feature with --drop"
         raise ValueError(f"{what} has other columns than the source: missing {missing}, unexpected {extra}{hint}")
     if hasattr(x, "iloc"):  # pandas: by place, whatever the type of its column names
         return x.iloc[:, [names.index(c) for c in columns]]

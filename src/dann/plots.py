@@ -85,6 +85,11 @@ def regions(
             ax.plot([], [], color=line, lw=1.6, label=label)
 
 
+def shared_legend(fig: Figure, ax: Axes) -> None:
+    """Put the legend of one of several axes below all of them, where it hides nothing."""
+    fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+
+
 def letter(ax: Axes, place: np.ndarray, text: str) -> None:
     """Write a letter at a point (2,), to be read in front of other points too."""
     from matplotlib.patheffects import withStroke
@@ -147,18 +152,21 @@ def bars(ax: Axes, groups: Mapping[str, Sequence[float]], published: Mapping[str
     for i, name in enumerate(names):
         values = np.asarray(groups[name])
         ax.bar(i, values.mean(), width=0.6, color=CLASSES[(4, 1, 2, 3, 8)[i % 5]], edgecolor="black", lw=0.5)
-        ax.plot([i] * len(values), values, "k.", ms=5)
-        ax.text(i, 0.02, f"{values.mean():.3f}", ha="center", fontsize=9)
+        if len(values) > 1:
+            ax.plot([i] * len(values), values, "k.", ms=5)
+        ax.text(i, values.max() + 0.02, f"{values.mean():.3f}", ha="center", fontsize=9)
         if published and name in published:
             ax.hlines(published[name], i - 0.38, i + 0.38, colors="black", linestyles="--")
     if published:
         ax.plot([], [], "k--", label="published")
-    ax.plot([], [], "k.", label="one seed")
+    if max(map(len, groups.values())) > 1:
+        ax.plot([], [], "k.", label="one seed")
     ax.set_xticks(range(len(names)), names, fontsize=9)
     ax.set_ylim(0, 1.18)  # room for the legend
     ax.set_yticks(np.linspace(0, 1, 6))
     ax.set_ylabel("accuracy on target test rows")
-    ax.legend(loc="upper left", fontsize=8, ncols=2)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="upper left", fontsize=8, ncols=2)
 
 
 def confusion(ax: Axes, matrix: np.ndarray, labels: Sequence[Any]) -> None:
@@ -173,6 +181,29 @@ def confusion(ax: Axes, matrix: np.ndarray, labels: Sequence[Any]) -> None:
         ax.set_yticks(range(len(labels)), [str(v) for v in labels], fontsize=7)
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
+
+
+def intervals(ax: Axes, rows: Mapping[str, Sequence[float]], truth: Mapping[str, float | None], bold: str = "") -> None:
+    """Draw estimates as dots with their intervals, one line each, the first on top, and what is true as crosses.
+
+    Parameters
+    ----------
+    rows : mapping
+        Name → (estimate, low, high), 0 … 1.
+    truth : mapping
+        Name → the value that is estimated, None where nobody knows it.
+    bold : str
+        Name to stand out.
+    """
+    for place, (name, (value, low, high)) in enumerate(rows.items()):
+        colour = TARGET if name == bold else SOURCE
+        ax.plot([low, high], [place, place], color=colour, lw=3, alpha=0.35, solid_capstyle="round")
+        ax.plot(value, place, "o", color=colour, ms=7)
+        if truth.get(name) is not None:
+            ax.plot(truth[name], place, "kx", ms=7, mew=1.6)
+    ax.set_yticks(range(len(rows)), list(rows))
+    ax.set_ylim(len(rows) - 0.5, -0.5)
+    ax.set_xlim(-0.02, 1.02)
 
 
 def history(ax: Axes, entries: Sequence[Mapping[str, float]]) -> None:

@@ -100,7 +100,7 @@ class Comparison:
 
     @property
     def model(self) -> DomainAdapter:
-        """The model that the verdict takes: of its method's trainings the one that follows the target's clusters most."""
+        """The model that the verdict takes: the training of its method that follows the target's clusters most."""
         trainings = [c for c in self.of(self.assessment.choice) if c.model is not None]
         model = trainings[most_following([c.scores for c in trainings])].model
         assert model is not None

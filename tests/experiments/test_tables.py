@@ -67,6 +67,38 @@ def test_rows_without_metrics_are_left_out(shown):
     assert not any("candidate" in line for line in lines)
 
 
+def test_an_untrained_label_head_is_no_collapse():
+    row = {"dataset": "blobs", "seed": 3, "domain": "target", "domain_accuracy": 0.9, "largest_share": 1.0}
+    report = {"name": "blobs", "published": []}
+    assert "Collapsed" not in str(summary({**report, "rows": [{**row, "method": "domain-only"}]}).caption)
+    assert "Collapsed" in str(summary({**report, "rows": [{**row, "method": "dann"}]}).caption)
+
+
+def test_only_tables_with_target_only_say_what_it_trains_on():
+    row = {"dataset": "moons", "seed": 3, "domain": "target", "accuracy": 0.9}
+    report = {"name": "moons", "published": []}
+    for method in ("dann", "target-only"):
+        said = str(summary({**report, "rows": [{**row, "method": method}]}).caption)
+        assert "are oracle" in said
+        assert ("Only target-only" in said) == (method == "target-only")
+
+
+def test_a_table_with_published_figures_fits_a_narrow_terminal():
+    rows = [
+        {"dataset": "double-moon", "method": "source-only", "seed": seed, "domain": domain}
+        | {"accuracy": 0.98, "loss": 0.1, "ari": 0.9, "domain_accuracy": 0.5}
+        for seed in (0, 1)
+        for domain in ("source", "target")
+    ]
+    published = [
+        {"dataset": "double-moon", "method": "source-only", "domain": "target", "accuracy": 0.885, "source": "a"}
+    ]
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(summary({"name": "double-moon", "rows": rows, "published": published}))
+    assert "double-moon source-only source 0.980 ± 0.000" in console.export_text()
+    assert "…" not in console.export_text()
+
+
 def test_a_collapsed_training_is_named_below_the_table():
     row = {"dataset": "moons", "method": "dann", "seed": 3, "domain": "target", "accuracy": 0.5}
     report = {"name": "moons", "published": []}

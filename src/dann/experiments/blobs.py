@@ -58,7 +58,7 @@ def draw(study: Study, task: Task, models: dict[str, DomainAdapter]) -> None:
     """Write one figure: the plane and the features of every method."""
     both = np.concatenate([task.source_test.x, task.target_test.x])
     n = len(task.source_test.x)
-    with study.figure("blobs", 2, len(models)) as (_, axes):
+    with study.figure("blobs", 2, len(models), (3.2, 3.2)) as (fig, axes):
         for column, (name, model) in zip(axes.T, models.items(), strict=True):
             if name != "domain-only":
                 plots.regions(column[0], partial(class_probability, model), both, label="decision boundary")
@@ -73,12 +73,12 @@ def draw(study: Study, task: Task, models: dict[str, DomainAdapter]) -> None:
             column[0].set_title(f"{name}\n{', '.join(scores)}", fontsize=10)
         axes[0, 0].set_ylabel("inputs")
         axes[1, 0].set_ylabel("features (PCA)")
-        axes[0, 0].legend(fontsize=6)
+        plots.shared_legend(fig, axes[0, -1])
 
 
 EXPERIMENT = Experiment(
     name="blobs",
-    summary="four blobs: domain-only, label-only, DANN with a shallow and a deeper domain head",
+    summary="four blobs: domain-only, source-only, DANN with a shallow and a deeper domain head",
     run=run,
     seeds=5,
     options={"steps": 1000},

@@ -1,9 +1,11 @@
 """Tables of a comparison and of a search, for the command line."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import plots
 from ..domains import Domains
 from ..selection import Comparison
 from ..shift import carriers
@@ -46,6 +48,31 @@ def side_by_side(found: Comparison) -> "list[Table]":
     for name in sorted(choices, key=lambda name: -len(choices[name])):
         other.add_row(name, ", ".join(choices[name]))
     return [table, other]
+
+
+def draw(found: Comparison, path: Path) -> Path | None:
+    """Write what the verdict rests on: every method's estimate with its interval, and how it follows the clusters.
+
+    Returns
+    -------
+    Path or None
+        None, and no figure, where the rows are too few for estimates.
+    """
+    estimates = found.assessment.estimates
+    if not estimates:
+        return None
+    oracle = {name: found.oracle(name) for name in estimates}
+    fig, axes = plots.figure(1, 2, (3.9, 1.5 + 0.3 * len(estimates)), sharey=True)
+    left, right = axes[0]
+    plots.intervals(left, {name: e[:3] for name, e in estimates.items()}, oracle, found.assessment.choice)
+    left.set_xlabel("target accuracy\nestimate, 90 % interval" + (", × oracle" if any(oracle.values()) else ""))
+    followed = [e.parts["input-ami"] for e in estimates.values()]
+    colours = [plots.TARGET if name == found.assessment.choice else plots.SOURCE for name in estimates]
+    right.barh(range(len(followed)), followed, height=0.5, color=colours)
+    right.set_xlim(min(0.0, *followed), 1)
+    right.set_xlabel("agreement with clusters of the target\n(input-ami)")
+    fig.suptitle(f"{found.assessment.decision}: {found.assessment.choice}", fontsize=11)
+    return plots.save(fig, path)
 
 
 def _number(value: float | None) -> str:

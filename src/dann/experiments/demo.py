@@ -88,18 +88,21 @@ def verdicts_of(report: dict[str, Any]) -> list[dict[str, Any]]:
 def draw_moons(study: Study, task: Task, models: dict[str, DomainAdapter]) -> None:
     """Write the decision boundaries before and after."""
     both = np.concatenate([task.source.x, task.target.x])
-    with study.figure("moons", 1, 2, (4.2, 3.6), sharex=True, sharey=True) as (_, axes):
+    with study.figure("moons", 1, 2, (4.2, 3.8), sharex=True, sharey=True) as (fig, axes):
         for ax, name in zip(axes[0], ("source-only", "dann"), strict=True):
             plots.regions(ax, partial(plane.class_probability, models[name]), both, label="decision boundary")
             plots.points(ax, task.source.x, task.source.y, label="source", size=10)
-            ax.scatter(task.target.x[:, 0], task.target.x[:, 1], s=6, c="black", label="target (no labels)")
+            wrong = models[name].predict(task.target.x) != task.target.y
+            for rows, colour, what in ((~wrong, "black", "right"), (wrong, plots.TARGET, "wrong")):
+                label = f"target, {what} (oracle)"
+                ax.scatter(*task.target.x[rows].T, s=8, c=colour, marker="o" if what == "right" else "x", label=label)
             ax.set_title(f"{name}: {100 * study.values('moons', name)[0]:.1f} % right on the target")
-        axes[0, 0].legend(fontsize=7, loc="lower right")
+        plots.shared_legend(fig, axes[0, 0])
 
 
 def draw_digits(study: Study, task: Task, models: dict[str, DomainAdapter]) -> None:
     """Write sample images and the features before and after."""
-    with study.figure("digits", 1, 4, (3.2, 3.4)) as (_, axes):
+    with study.figure("digits", 1, 4, (3.2, 3.5)) as (_, axes):
         for ax, part, name in zip(axes[0], (task.source, task.target), ("source", "target"), strict=False):
             plots.image_grid(ax, part.x[:64])
             ax.set_title(f"{name} digits")
@@ -107,7 +110,8 @@ def draw_digits(study: Study, task: Task, models: dict[str, DomainAdapter]) -> N
             sides = [models[name].transform(t.x[:400]) for t in (task.source_test, task.target_test)]
             flat = plots.projection(np.concatenate(sides))
             plots.domains(ax, flat[: len(sides[0])], flat[len(sides[0]) :])
-            ax.set_title(f"{name}: {100 * study.values('digits', name)[0]:.1f} %\nfeatures (PCA)", fontsize=10)
+            right = 100 * study.values("digits", name)[0]
+            ax.set_title(f"features of {name} (PCA)\n{right:.1f} % right on the target", fontsize=10)
             ax.legend(fontsize=7)
 
 

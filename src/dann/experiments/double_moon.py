@@ -42,23 +42,22 @@ def draw(study: Study, task: Any, models: dict[str, DomainAdapter], moments: lis
             plots.points(ax, part.x, part.y, filled=name == "source", label=name)
             ax.set_title(f"{name} ({len(part.x)} points)")
             ax.legend(fontsize=8)
-    with study.figure("boundary", 1, 2, (4, 3.4), sharex=True, sharey=True) as (_, axes):
+    with study.figure("boundary", 1, 2, (4, 3.7), sharex=True, sharey=True) as (fig, axes):
         for ax, (name, model) in zip(axes[0], models.items(), strict=True):
             plots.regions(ax, partial(class_probability, model), both, label="decision boundary")
             plots.points(ax, task.source_test.x[:300], task.source_test.y[:300], label="source", size=8)
             plots.points(ax, task.target_test.x[:300], task.target_test.y[:300], filled=False, label="target", size=14)
-            accuracy = study.values(task.name, name)[0]
-            ax.set_title(f"{name}: target {accuracy:.3f}")
-        axes[0][0].legend(fontsize=7, loc="lower right")
+            ax.set_title(f"{name}: {100 * study.values(task.name, name)[0]:.1f} % right on the target")
+        plots.shared_legend(fig, axes[0, 0])
     with study.figure("features", 2, len(moments)) as (fig, axes):
         for column, step in enumerate(moments):
             kept = study.snapshot(task.name, "dann", seed, step)
             flat = plots.projection(np.concatenate([kept["source"], kept["target"]]))[len(kept["source"]) :]
-            plots.points(axes[0, column], flat, task.target_test.y, filled=False, label="true")
-            plots.points(axes[1, column], flat, kept["predicted"], filled=False, label="predicted")
+            plots.points(axes[0, column], flat, task.target_test.y, filled=False, label="")
+            plots.points(axes[1, column], flat, kept["predicted"], filled=False, label="")
             axes[0, column].set_title(f"step {step}")
-        for ax in axes[:, 0]:
-            ax.legend(fontsize=7)
+        axes[0, 0].set_ylabel("true classes (oracle)")
+        axes[1, 0].set_ylabel("predicted classes")
         fig.suptitle("DANN's features of the target over training (two principal components)")
 
 

@@ -44,7 +44,7 @@ def marked(task: Task) -> np.ndarray:
 
 
 def run(study: Study) -> None:
-    """Train the plain net and DANN, and draw the paper's four panels of each."""
+    """Train source-only and DANN, and draw the paper's four panels of each."""
     steps = study.options["steps"]
     for seed in study.seeds:
         task = moons(seed=seed)
@@ -106,7 +106,7 @@ def hidden_units(ax: Any, model: DomainAdapter, around: np.ndarray) -> None:
 
 EXPERIMENT = Experiment(
     name="moons",
-    summary="inter-twinning moons, target turned by 35° (figure 2 of the paper): plain net and DANN",
+    summary="inter-twinning moons, target turned by 35° (figure 2 of the paper): source-only and DANN",
     run=run,
     seeds=5,
     options={"steps": STEPS},

@@ -29,10 +29,11 @@ def summary(report: dict[str, Any]) -> "Table":
     if len({r["seed"] for r in rows}) > 1:
         notes.append("Means over seeds; accuracy with its standard deviation.")
     if any("accuracy" in r and r["domain"] == "target" for r in rows):
-        notes.append("Scores on the target are oracle: they use its labels. Only target-only trains on them.")
+        trains = " Only target-only trains on them." if any(r["method"] == "target-only" for r in rows) else ""
+        notes.append(f"Scores on the target are oracle: they use its labels.{trains}")
     collapsed: dict[str, list[str]] = {}
     for r in rows:
-        if r.get("largest_share", 0) > COLLAPSED:
+        if r.get("largest_share", 0) > COLLAPSED and r["method"] != "domain-only":  # its label head is untrained
             collapsed.setdefault(f"{r['dataset']}, {r['method']}, {r['domain']} rows", []).append(str(r["seed"]))
     for which, seeds in collapsed.items():
         notes.append(f"Collapsed: {which}: more than {COLLAPSED:.0%} taken for one class with seed {', '.join(seeds)}.")
@@ -45,10 +46,11 @@ def summary(report: dict[str, Any]) -> "Table":
     sources = dict.fromkeys(p["source"] for p in published)
     if sources:
         notes.append("Published: " + "; ".join(f"\\[{i}] {name}" for i, name in enumerate(sources, 1)) + ".")
-    table = Table(caption="\n".join(notes), caption_justify="left", box=None, padding=(0, 1), header_style="bold")
+    table = Table(caption="\n".join(notes), caption_justify="left", box=None, pad_edge=False, header_style="bold")
+    table.collapse_padding = True
     metrics = [m for m in COLUMNS if any(m in r for r in rows)]
     for title in ("data", "method", "rows"):
-        table.add_column(title)
+        table.add_column(title, no_wrap=True)
     for metric in metrics:
         table.add_column(COLUMNS[metric], justify="right", no_wrap=True)
     if published:
