@@ -199,8 +199,8 @@ def intervals(ax: Axes, rows: Mapping[str, Sequence[float]], truth: Mapping[str,
         colour = TARGET if name == bold else SOURCE
         ax.plot([low, high], [place, place], color=colour, lw=3, alpha=0.35, solid_capstyle="round")
         ax.plot(value, place, "o", color=colour, ms=7)
-        if truth.get(name) is not None:
-            ax.plot(truth[name], place, "kx", ms=7, mew=1.6)
+        if (real := truth.get(name)) is not None:
+            ax.plot(real, place, "kx", ms=7, mew=1.6)
     ax.set_yticks(range(len(rows)), list(rows))
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.set_xlim(-0.02, 1.02)
