@@ -1,3 +1,4 @@
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,9 +13,21 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 import dann.adapter
-from dann import DANN, MLP, DomainAdapter, Method, MNISTNet, ModelFileError, TrainingDiverged
+from dann import (
+    CDAN,
+    DANN,
+    MCC,
+    MLP,
+    DomainAdapter,
+    Method,
+    MNISTNet,
+    ModelFileError,
+    TrainingDiverged,
+    TrainingWarning,
+)
 from dann.evidence import clusters, mixtures
 from dann.functional import domain_loss
+from dann.runs import load_model, save_model
 from dann.validators import VALIDATORS
 
 
@@ -803,3 +816,119 @@ def test_judging_asks_for_a_model_and_a_baseline(fitted, arrays):
         adapter().assess(arrays.x, arrays.y, arrays.xt)
     with pytest.raises(ValueError, match="baseline is empty"):
         fitted.assess(arrays.x, arrays.y, arrays.xt, baseline=[])
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [lambda: torch.autocast("cpu", torch.bfloat16), torch.no_grad, torch.inference_mode],
+    ids=["autocast", "no_grad", "inference_mode"],
+)
+def test_modes_of_the_users_own_change_nothing(mode, arrays):
+    plain = adapter().fit(arrays.x, arrays.y, arrays.xt)
+    with mode():
+        inside = adapter().fit(arrays.x, arrays.y, arrays.xt)
+        predicted = plain.predict_proba(arrays.xt)
+    for mine, its in zip(inside.network_.parameters(), plain.network_.parameters(), strict=True):
+        assert torch.equal(mine, its)
+    np.testing.assert_array_equal(predicted, plain.predict_proba(arrays.xt))
+
+
+def test_trainings_in_threads_are_those_of_one_thread(arrays):
+    from concurrent.futures import ThreadPoolExecutor
+
+    def trained(seed):
+        network = MLP((16,), dropout=0.5)
+        fitted = adapter(backbone=network, random_state=seed, steps=60).fit(arrays.x, arrays.y, arrays.xt)
+        return fitted.predict_proba(arrays.xt)
+
+    alone = [trained(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        np.testing.assert_array_equal(list(pool.map(trained, range(4))), alone)
+
+
+def test_a_training_on_the_processor_seeds_no_gpu(arrays, monkeypatch):
+    seeded = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    monkeypatch.setattr(torch.cuda, "manual_seed", seeded.append)
+    adapter().fit(arrays.x, arrays.y, arrays.xt)
+    assert not seeded
+
+
+def test_a_method_and_its_parameters_are_set_together_by_name():
+    named = DomainAdapter().set_params(method="cdan", method__weight=0.5)
+    assert named.method == CDAN(weight=0.5)
+    assert named.set_params(method="mcc", method__temperature=1.5).method == MCC(temperature=1.5)
+
+
+def test_a_fit_that_fails_leaves_no_model_of_other_labels(arrays):
+    fitted = adapter().fit(arrays.x, np.array(["a", "b"])[arrays.y], arrays.xt)
+    with pytest.raises(ValueError, match="batch_size"):
+        fitted.set_params(method="dan", batch_size=2).fit(arrays.x, np.array(["x", "y"])[arrays.y], arrays.xt)
+    with pytest.raises(NotFittedError):
+        fitted.predict(arrays.xt)
+
+
+def test_rows_without_a_label_are_not_evaluated(arrays):
+    fitted = adapter().fit(arrays.x, arrays.y, arrays.xt)
+    some = np.where(np.arange(len(arrays.yt)) < 10, arrays.yt, -1)
+    known = fitted.evaluate(arrays.xt[:10], arrays.yt[:10])
+    assert fitted.evaluate(arrays.xt, some) == known
+    with pytest.raises(ValueError, match="none of the 24 labels is known"):
+        fitted.evaluate(arrays.xt, np.full(24, -1))
+
+
+def test_images_too_small_for_the_papers_network_get_a_smaller_one(images):
+    shrunk = adapter(backbone="auto", steps=1).fit(images.x[..., :8, :8], images.y, images.xt[..., :8, :8])
+    assert shrunk.network_.dim == 32 * 2 * 2
+
+
+def test_a_folder_of_something_else_is_not_written_to(arrays, tmp_path):
+    (tmp_path / "config.json").write_text('{"mine": 1}')
+    for seed in (0, None):
+        with pytest.raises(ValueError, match="is of no training and would be replaced"):
+            adapter(random_state=seed).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    assert (tmp_path / "config.json").read_text() == '{"mine": 1}'
+
+
+def test_a_checkpoint_without_all_of_its_state_is_told(arrays, tmp_path):
+    adapter().fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "optimizer": state["optimizer"][:-1]}, path)
+    with pytest.raises(ModelFileError, match="was written by another version of dann"):
+        adapter().fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+
+
+def test_a_file_that_asks_for_more_layers_than_it_holds_is_refused(images, tmp_path):
+    path = adapter(backbone="conv", steps=1).fit(images.x, images.y, images.xt).save(tmp_path / "m")
+    tensors, config = load_model(path)
+    for key, value in (("depth", 10**9), ("domain_hidden", [2] * 10_000)):
+        altered = copy.deepcopy(config)
+        altered["adapter"]["backbone"] = {"name": "conv", "params": {key: value}}
+        save_model(path, tensors, altered)
+        with pytest.raises(ModelFileError, match="layers or more, and holds"):
+            DomainAdapter.load(path)
+
+
+def test_weights_of_another_type_are_refused(arrays, tmp_path):
+    path = adapter().fit(arrays.x, arrays.y, arrays.xt).save(tmp_path / "m")
+    tensors, config = load_model(path)
+    save_model(path, {name: tensor.half() for name, tensor in tensors.items()}, config)
+    with pytest.raises(ModelFileError, match=r"is torch\.float16, and torch\.float32 in such a network"):
+        DomainAdapter.load(path)
+
+
+def test_a_warning_names_the_line_that_called(arrays):
+    vanishing = adapter("dann", steps=200, optimizer="sgd", lr=0.1, weight_decay=5.0)
+    with pytest.warns(TrainingWarning) as caught:
+        vanishing.fit(arrays.x, arrays.y, arrays.xt)
+    assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_pretraining_draws_rows_by_their_weight(arrays):
+    weight = (np.arange(40) < 20).astype(float)
+    other = arrays.x.copy()
+    other[20:] = other[20:][:, ::-1]  # rows that are never drawn; the same values in all, for the normalisation
+    settings = {"scaling": "none", "pretrain_steps": 5, "steps": 1, "lr": 1e-12}
+    same = [adapter(**settings).fit(x, arrays.y, arrays.xt, sample_weight=weight) for x in (arrays.x, other)]
+    np.testing.assert_array_equal(*(model.predict_proba(arrays.xt) for model in same))

@@ -17,6 +17,7 @@ from dann.functional import (
     cross_entropy,
     domain_loss,
     reverse_gradient,
+    squared_distances,
     warmup,
 )
 from dann.methods.mcc import confusion
@@ -191,9 +192,29 @@ def test_domain_loss_of_equal_halves_is_twice_the_mean_over_the_batch():
     torch.testing.assert_close(domain_loss(logits, domain), 2 * F.cross_entropy(logits, domain))
 
 
-def test_domain_loss_of_k_equal_domains_is_k_times_the_mean():
+@pytest.mark.parametrize("weighed", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_several_sources_weigh_as_much_as_one(smoothing, weighed):
     logits, domain = torch.randn(12, 4), torch.arange(4).repeat_interleave(3)
-    torch.testing.assert_close(domain_loss(logits, domain), 4 * F.cross_entropy(logits, domain))
+    weight = torch.ones(12) if weighed else None
+    mean = F.cross_entropy(logits, domain, label_smoothing=smoothing)
+    torch.testing.assert_close(domain_loss(logits, domain, smoothing, weight), 2 * mean)
+
+
+def test_a_domain_loss_in_double_precision_is_as_precise():
+    logits, domain = torch.randn(7, 2, dtype=torch.float64), torch.tensor([0, 0, 0, 1, 1, 1, 1])
+    means = [F.cross_entropy(logits[domain == k], domain[domain == k]) for k in (0, 1)]
+    torch.testing.assert_close(domain_loss(logits, domain), means[0] + means[1], rtol=1e-14, atol=0)
+
+
+def test_logits_without_columns_are_refused():
+    with pytest.raises(ValueError, match=r"logits have shape \(4,\); expected \(rows, domains\)"):
+        domain_loss(torch.randn(4), torch.tensor([0, 0, 1, 1]))
+
+
+def test_distances_of_half_precision_are_single():
+    a, b = torch.randn(3, 2), torch.randn(4, 2)
+    assert squared_distances(a.bfloat16(), b.bfloat16()).dtype == torch.float32
 
 
 def test_an_undecided_domain_classifier_costs_ln_2_a_domain_whatever_the_sizes():

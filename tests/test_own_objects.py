@@ -443,3 +443,77 @@ def mean_of(**loss):
 def test_a_loss_that_trains_nothing_is_refused_at_the_first_step(method, error, message, arrays):
     with pytest.raises(error, match=message):
         adapter(method).fit(arrays.x, arrays.y, arrays.xt)
+
+
+@dataclass
+class Reading(Method):
+    """Reads a value, and keeps a buffer that no file has, when it is built."""
+
+    def build(self, net):
+        part = nn.Linear(net.dim, 1)
+        part.register_buffer("rate", torch.linspace(0, 1, net.n_classes), persistent=False)
+        part.factor = float(torch.linspace(0, 1, net.n_classes).sum())
+        return {"mine": part}
+
+    def loss(self, net, source, target, progress):
+        seen = net.parts["mine"](target.features)
+        return {
+            "label": self.label_loss(source, target),
+            "mine": seen.square().mean() * net.parts["mine"].factor * net.parts["mine"].rate.mean(),
+        }
+
+
+def test_a_method_that_reads_values_when_it_is_built_can_be_loaded(arrays, tmp_path):
+    fitted = adapter(Reading()).fit(arrays.x, arrays.y, arrays.xt)
+    before = torch.get_rng_state()
+    again = DomainAdapter.load(fitted.save(tmp_path / "m"), method=Reading())
+    assert torch.equal(torch.get_rng_state(), before)
+    np.testing.assert_array_equal(again.predict_proba(arrays.xt), fitted.predict_proba(arrays.xt))
+    assert again.network_.parts["mine"].rate.tolist() == [0.0, 1.0]
+
+
+class Sharing(Method):
+    """Trains a part that holds the encoder."""
+
+    def build(self, net):
+        return {"both": nn.Sequential(net.encoder, nn.Linear(net.dim, 1))}
+
+    def loss(self, net, source, target, progress):
+        return {"label": self.label_loss(source, target)}
+
+
+def test_weights_that_two_parts_hold_move_once(arrays):
+    settings = {"optimizer": "sgd", "momentum": 0.0, "lr": 0.1, "steps": 1}
+    alone = adapter("source-only", **settings).fit(arrays.x, arrays.y, arrays.xt)
+    shared = adapter(Sharing(), **settings).fit(arrays.x, arrays.y, arrays.xt)
+    for mine, its in zip(shared.network_.encoder.parameters(), alone.network_.encoder.parameters(), strict=True):
+        torch.testing.assert_close(mine, its)
+
+
+@pytest.mark.parametrize(("term", "seen"), [(1.0, "float"), (torch.zeros(3, requires_grad=True), r"shape \(3,\)")])
+def test_a_term_that_is_no_number_is_named(term, seen, arrays):
+    class Wrong(Method):
+        def loss(self, net, source, target, progress):
+            return {"label": self.label_loss(source, target), "mine": term}
+
+    with pytest.raises(ValueError, match=f"the term 'mine' is no single number of a tensor, but {seen}"):
+        adapter(Wrong()).fit(arrays.x, arrays.y, arrays.xt)
+
+
+class Frozen(nn.Sequential):
+    """Keeps its batch norm as it is, as many trainings of large encoders do."""
+
+    def train(self, mode=True):
+        super().train(mode)
+        for layer in self.modules():
+            if isinstance(layer, nn.BatchNorm1d):
+                layer.eval()
+        return self
+
+
+@pytest.mark.parametrize("method", ["adabn", "tent"])
+def test_batch_norm_that_its_owner_keeps_frozen_is_not_forgotten(method, arrays):
+    encoder = Frozen(nn.Linear(3, 8), nn.BatchNorm1d(8), nn.ReLU())
+    fitted = adapter("source-only", backbone=encoder).fit(arrays.x, arrays.y, arrays.xt)
+    with pytest.raises(ValueError, match="the encoder has none, or keeps them frozen"):
+        fitted.adapt_to(arrays.xt, method, steps=2)

@@ -3,6 +3,7 @@
 import copy
 import math
 import os
+import threading
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from . import runs
 from .augmentation import AUGMENTATIONS, Augmentation, ImageAugmentation, augmentation_of
-from .backbones import BACKBONES, Backbone, Custom, feature_width, memory_format_of, takes_series
+from .backbones import BACKBONES, Backbone, Custom, MNISTNet, feature_width, memory_format_of, takes_series
 from .domains import (
     UNKNOWN,
     Domain,
@@ -37,7 +38,7 @@ from .evidence import CROWD, Evidence, Structure, mixtures, structure_of
 from .functional import annealing
 from .guards import Event, Guards, harmful
 from .identity import identity, is_plain
-from .machine import PRECISIONS, autocast, precision_for, rows_at_once, single_precision, threads_for, tuned
+from .machine import PRECISIONS, autocast, precision_for, rows_at_once, threads_for, tuned, usual_modes
 from .methods import METHODS, Method, SourceOnly, method_of, name_of
 from .methods.dann import logits_of_domains
 from .metrics import classification_metrics
@@ -60,6 +61,7 @@ OBJECTS: dict[str, Mapping[str, type]] = {  # settings that may be objects, and 
 }
 ON_COLLAPSE = ("warn", "stop", "source-only")
 CHECKPOINT_SECONDS = 15.0
+TRAINING = threading.RLock()  # threads train one after the other: random numbers and modes are the whole process's
 LOOKED_AT = 1000  # rows of each domain, for an assessment
 MIXED = 0.55  # share of the larger part in a mixture of two rows
 
@@ -87,6 +89,7 @@ class Adapter(BaseEstimator, ABC):
     _average: WeightAverage | None = None
     learned: ClassVar[tuple[str, ...]]  # attributes that hold what `fit` finds out about the labels
     events_: list[Event]
+    network_: Network
 
     def __init__(
         self,
@@ -139,7 +142,7 @@ class Adapter(BaseEstimator, ABC):
         self.device = device
         self.random_state = random_state
 
-    @single_precision()
+    @usual_modes()
     def fit(
         self,
         X: Any,
@@ -172,9 +175,11 @@ class Adapter(BaseEstimator, ABC):
             a row of weight 2 twice as often. Preprocessing is measured on all rows alike.
         run : path, optional
             A folder that keeps configuration, history and a checkpoint, written every 15 seconds and at the end.
-            Fitting again with the same data and settings goes on from there, to exactly the same weights.
+            Fitting again with the same data and settings goes on from there, to exactly the same weights. Settings are
+            also the code of your own classes, not the functions elsewhere that it calls: change those, take another
+            folder.
         on_step : callable, optional
-            Called with every `Step`.
+            Called with every `Step`, but for those of ``pretrain_steps``.
 
         Returns
         -------
@@ -189,6 +194,8 @@ class Adapter(BaseEstimator, ABC):
         TrainingCollapsed
             A guard saw it go wrong, and ``on_collapse`` is "stop"; with "source-only" the source is trained on instead.
         """
+        if hasattr(self, "network_"):  # a fit that fails leaves no model, not an earlier one with other labels
+            del self.network_
         self._check_settings()
         domains = self._domains(X, y, X_target, y_target, sample_domain, sample_weight)
         method = self._method()
@@ -197,7 +204,7 @@ class Adapter(BaseEstimator, ABC):
         seed = self.random_state
         if seed is None:
             folders = () if run is None else (Path(run), Path(run) / "pretraining")
-            earlier = [found for f in folders if (found := runs.read_json(f / "config.json"))]
+            earlier = [found for f in folders if "seed" in (found := runs.read_json(f / "config.json") or {})]
             seed = earlier[0]["seed"] if earlier else np.random.SeedSequence().generate_state(1)[0]
         self.seed_ = int(seed)
         self.columns_ = domains.columns
@@ -218,7 +225,7 @@ class Adapter(BaseEstimator, ABC):
         except TrainingFailed as failure:
             if self.on_collapse != "source-only" or isinstance(method, SourceOnly):
                 raise
-            warnings.warn(f"{failure}. The model is trained on the source alone", TrainingWarning, stacklevel=2)
+            warnings.warn(f"{failure}. The model is trained on the source alone", TrainingWarning, stacklevel=3)
             seen, folder = self.events_, None if run is None else Path(run) / "source-only"
             self._fit(domains, SourceOnly(), normalize, start, folder, on_step)
             ended = [e._replace(over=e.step) if e.over is None else e for e in seen]  # with what they were alarms of
@@ -227,15 +234,12 @@ class Adapter(BaseEstimator, ABC):
 
     def set_params(self, **params: Any) -> Self:
         """Set parameters; ``method__weight`` and the like are those of the method, also where that is a name."""
-        if (
-            isinstance(self.method, str)
-            and "method" not in params
-            and any(key.startswith("method__") for key in params)
-        ):
-            self.method = method_of(self.method)
+        method = params.get("method", self.method)
+        if isinstance(method, str) and any(key.startswith("method__") for key in params):
+            params = {**params, "method": method_of(method)}
         return super().set_params(**params)
 
-    @single_precision()
+    @usual_modes()
     def adapt_to(
         self,
         X_target: Any,
@@ -293,7 +297,7 @@ class Adapter(BaseEstimator, ABC):
         except TrainingFailed as failure:
             if later.on_collapse != "source-only":
                 raise
-            warnings.warn(f"{failure}. The model stays as it was", TrainingWarning, stacklevel=2)
+            warnings.warn(f"{failure}. The model stays as it was", TrainingWarning, stacklevel=3)
             later.network_, later.method_, later._average = copy.deepcopy(self.network_), SourceOnly(), None
             later.network_.parts.clear()
             later.history_ = []
@@ -332,7 +336,7 @@ class Adapter(BaseEstimator, ABC):
         device = self._device()
         self.method_, self._average = method, None
         self.events_ = []
-        with isolated_seed(self.seed_, device):
+        with TRAINING, isolated_seed(self.seed_, device):
             net = self._build(normalize, method, start)
             net.to(device)
             net.arrange(memory_format_of(net.encoder, normalize.encoded(self.shape_)))
@@ -376,30 +380,33 @@ class Adapter(BaseEstimator, ABC):
                 "weights": runs.digest(weights, repr(net)),
                 "classes": domains.classes,
                 "precision": str(self.precision_),
+                "device": device.type,
                 "varied": identity(self.augmentation, self.strong_augmentation),
             }
             arrays = [a for d in domains.all for a in (d.x, d.y, d.weight) if a is not None]
             mark = runs.fingerprint(arrays, {**config, **start_of})
-            state = runs.load_checkpoint(checkpoint)
+            state, place = runs.load_checkpoint(checkpoint), Path(run) / "config.json"
+            if place.exists() and "dann" not in (runs.read_json(place) or {}):
+                raise ValueError(f"{place} is of no training and would be replaced; give another folder")
             if state is not None:
                 if state["fingerprint"] != mark:
                     raise ValueError(
                         f"{run} holds a training with other data or settings; give another folder, or delete it"
                     )
-                net.load_state_dict(state["network"])
-                optimizer.restore(state["optimizer"])
-                if average is not None:
-                    average.restore(state["average"])
-                restore_random_state(device, state["rng"])
                 try:
+                    net.load_state_dict(state["network"])
+                    optimizer.restore(state["optimizer"])
+                    if average is not None:
+                        average.restore(state["average"])
+                    restore_random_state(device, state["rng"])
                     guards.restore(state["guards"])
-                except (KeyError, TypeError, ValueError) as error:
+                except (KeyError, TypeError, ValueError, RuntimeError) as error:
                     raise runs.ModelFileError(
                         f"{checkpoint} was written by another version of dann ({error!r}); delete it to start anew"
                     ) from error
                 self._alarm(guards, [event for event in guards.events if event.over is None])
                 start, self.history_ = state["step"], state["history"]
-            runs.write_json(Path(run) / "config.json", config)
+            runs.write_json(place, config)
 
         last = time.monotonic()
         loop = train(net, method, stream, optimizer, self.steps, start, schedule, repeat, self.precision_)
@@ -461,7 +468,7 @@ class Adapter(BaseEstimator, ABC):
         for event in new:
             if self.on_collapse == "stop" or (self.on_collapse != "warn" and not isinstance(self.method_, SourceOnly)):
                 raise TrainingCollapsed(str(event))
-            warnings.warn(str(event), TrainingWarning, stacklevel=4)
+            warnings.warn(str(event), TrainingWarning, stacklevel=6)
 
     def _check_settings(self) -> None:
         for name, choices in (
@@ -523,7 +530,8 @@ class Adapter(BaseEstimator, ABC):
         if isinstance(self.backbone, str):
             name = self.backbone
             if name == "auto":
-                name = "mlp" if len(self.shape_) == 1 else "mnist"
+                small = len(self.shape_) == 3 and min(self.shape_[1:]) < MNISTNet.smallest
+                name = "mlp" if len(self.shape_) == 1 else "small" if small else "mnist"
             if name not in BACKBONES:
                 names = ", ".join(BACKBONES)
                 raise ValueError(f"unknown backbone {name!r}; choose one of: auto, {names}, or give a module")
@@ -591,12 +599,15 @@ class Adapter(BaseEstimator, ABC):
     def _optimizer(self, net: Network, method: Method) -> Optimizer:
         factors = method.learning_rates()
         by_rate: dict[float, list[nn.Parameter]] = {}  # few groups: each costs a call in every step
+        taken: set[nn.Parameter] = set()
         for player in net.players:
-            by_rate.setdefault(self.lr * factors.get(player, 1.0), []).extend(net.group(player))
+            own = [p for p in net.group(player) if p not in taken]  # a part may hold weights of another
+            by_rate.setdefault(self.lr * factors.get(player, 1.0), []).extend(own)
+            taken.update(own)
         groups = [(parameters, lr) for lr, parameters in by_rate.items() if parameters]
         return Optimizer(groups, self.optimizer, self.momentum, self.weight_decay)
 
-    @single_precision()
+    @usual_modes()
     def _map(self, X: Any, function: Callable[[Tensor, Tensor], Tensor]) -> np.ndarray:
         """Return a function of (features, logits) for all rows, in evaluation mode, block by block."""
         check_is_fitted(self, "network_")
@@ -676,7 +687,7 @@ class Adapter(BaseEstimator, ABC):
         return runs.save_model(path, self.network_.state_dict(), config)
 
     @classmethod
-    @single_precision()
+    @usual_modes()
     def load(
         cls,
         path: str | os.PathLike[str],
@@ -708,6 +719,7 @@ class Adapter(BaseEstimator, ABC):
             raise runs.ModelFileError(f"{path} is a model for {config.get('task')}, and {cls.__name__} for {cls.task}")
         try:
             params = dict(config["adapter"])
+            check_layers([params["method"], params["backbone"]], len(tensors))
             params["method"] = named(params["method"], method_of, method, "method")
             own = {"backbone": backbone, "augmentation": augmentation, "strong_augmentation": strong_augmentation}
             for key, kinds in OBJECTS.items():
@@ -724,10 +736,15 @@ class Adapter(BaseEstimator, ABC):
             adapter.events_ = [Event(*event) for event in config.get("events", [])]
             adapter.precision_ = torch.bfloat16 if config.get("precision") == "torch.bfloat16" else torch.float32
             mean, scale = tensors["normalize.mean"], tensors["normalize.scale"]
-            with torch.device("meta"):  # shapes alone: sizes that the file does not back with weights cost no memory
+            known = method is None and backbone is None
+            # shapes alone, where no code of the user's may look at values: sizes that the file does not back with
+            # weights then cost no memory
+            with torch.device("meta") if known else isolated_seed(0, torch.device("cpu")):
                 normalize = Normalize(mean, scale, per_image=adapter.scaling == "image")
                 net = adapter._build(normalize, adapter.method_)
+            fits(tensors, net.state_dict())
             net.load_state_dict(tensors, assign=True)
+            adapter._check_settings()
         except runs.ModelFileError:
             raise
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
@@ -747,8 +764,8 @@ class DomainAdapter(ClassifierMixin, Adapter):
     method : str or Method
         A name from ``dann list`` such as "dann", or an object such as ``DANN(weight=0.5)``.
     backbone : str, Backbone or nn.Module
-        "auto" takes an MLP for tables and the papers' MNIST network for images. A module of your own maps rows to flat
-        features; each `fit` trains a copy of it.
+        "auto" takes an MLP for tables and the papers' MNIST network for images, "small" for those of fewer than 16
+        pixels a side. A module of your own maps rows to flat features; each `fit` trains a copy of it.
     steps : int
         Training steps, ≥ 1.
     pretrain_steps : int
@@ -1030,6 +1047,8 @@ class DomainAdapter(ClassifierMixin, Adapter):
     def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
         """Score predictions against labels; on target rows this is an oracle's view, which training never has.
 
+        Rows whose label is not known are left out, as in `score`.
+
         Returns
         -------
         dict
@@ -1040,8 +1059,10 @@ class DomainAdapter(ClassifierMixin, Adapter):
         ValueError
             Labels that the source did not have.
         """
-        probabilities = self.predict_proba(X)
-        labels = encode(as_labels(y, len(probabilities), "y"), self.classes_, "the data")
+        check_is_fitted(self, "network_")
+        rows, known, _ = scored(X, y, None, lambda label: is_unknown(label, self.classes_))
+        probabilities = self.predict_proba(rows)
+        labels = encode(as_labels(known, len(probabilities), "y"), self.classes_, "the data")
         return classification_metrics(probabilities, labels)
 
 
@@ -1102,6 +1123,22 @@ def named(value: Any, make: Callable[[str], Any], given: Any, what: str) -> Any:
     return clone(made).set_params(**params)
 
 
+def check_layers(configs: Sequence[Any], tensors: int) -> None:
+    """Raise ValueError where a file asks for more layers than it has tensors: building them might never end."""
+    for config in configs:
+        settings = config["params"] if isinstance(config, dict) else {}
+        counts = [len(value) for value in settings.values() if isinstance(value, list)]
+        if max([*counts, settings.get("depth") or 0]) > tensors:
+            raise ValueError(f"it asks for {max(counts, default=0)} layers or more, and holds {tensors} tensors")
+
+
+def fits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless weights are of the types that a network has; shapes are seen when they are loaded."""
+    for name, tensor in tensors.items():
+        if name in wanted and tensor.dtype != wanted[name].dtype:
+            raise ValueError(f"{name} is {tensor.dtype}, and {wanted[name].dtype} in such a network")
+
+
 def like(value: Any, current: Any) -> Any:
     """Return a setting from a file as a list or a tuple, whichever the current one is: JSON has no tuples."""
     if not isinstance(value, list):
@@ -1111,22 +1148,24 @@ def like(value: Any, current: Any) -> Any:
     return made if isinstance(current, list) else tuple(made)
 
 
-def random_state(device: torch.device) -> Tensor:
-    """Return the state of the generator that dropout draws from on a device."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+def random_state(device: torch.device) -> list[Tensor]:
+    """Return the states of the generators that a training on a device draws from: the processor's, and its own."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
 
 
-def restore_random_state(device: torch.device, state: Tensor) -> None:
-    """Set the generator that dropout draws from on a device."""
+def restore_random_state(device: torch.device, states: Sequence[Tensor]) -> None:
+    """Set the generators that a training on a device draws from."""
+    torch.set_rng_state(states[0])
     if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)
+        torch.cuda.set_rng_state(states[1], device)
 
 
 @contextmanager
 def isolated_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch inside the block, and give the global random state back behind it."""
+    """Seed PyTorch on the processor and on a device inside the block, and give the random states back behind it."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield

@@ -225,6 +225,12 @@ class ConvNet(Backbone):
         """Pixels a side that the encoder needs."""
         return 2 ** len(self.channels)
 
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise ValueError where there is nothing to convolve with, or the images are too small."""
+        if not self.channels or self.depth < 1:
+            raise ValueError(f"channels={self.channels} and depth={self.depth} make no convolution; give 1 or more")
+        super().check(shape)
+
     def encoder(self, shape: tuple[int, ...]) -> nn.Module:
         """Build the convolutions for images of ``shape``."""
         layers: list[nn.Module] = []

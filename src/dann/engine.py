@@ -93,7 +93,7 @@ def eager(
                 raise TypeError(f"{name} returns a {type(terms).__name__}; expected its terms by name: {{'label': …}}")
             if unknown := [player for player in players if player not in group]:
                 raise ValueError(f"a move is of {unknown[0]!r}; the players are: {', '.join(group)}")
-            parameters = [p for player in players for p in group[player]]
+            parameters = list(dict.fromkeys(p for player in players for p in group[player]))  # parts may share some
             if not parameters:
                 raise ValueError(f"there is nothing to train in {', '.join(players)}: all weights are frozen, or none")
             update(optimizer, parameters, terms)
@@ -118,6 +118,10 @@ def inside(context: Callable[[], AbstractContextManager[None]], moves: Moves) ->
 
 def update(optimizer: Optimizer, parameters: Sequence[nn.Parameter], terms: Terms) -> None:
     """Take one optimiser step of some parameters on the sum of the terms; the others stay as they are."""
+    for name, term in terms.items():
+        if not isinstance(term, Tensor) or term.dim():
+            seen = f"shape {tuple(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
+            raise ValueError(f"the term {name!r} is no single number of a tensor, but {seen}: take its mean or sum")
     losses = [term for term in terms.values() if term.requires_grad]  # one that no weight changes is there to be seen
     optimizer.step(parameters, torch.autograd.grad(losses, parameters, allow_unused=True))
 

@@ -164,7 +164,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
     By differences, not by products: those cancel where rows lie close to each other.
     """
-    both = torch.cat([a, b])
+    both = single(torch.cat([a, b]))
     return torch.cdist(both, both, compute_mode="donot_use_mm_for_euclid_dist").square()
 
 
@@ -222,10 +222,11 @@ def mmd(kernel: Tensor, n: int, estimator: str = "biased") -> Tensor:
 def domain_loss(
     logits: Tensor, domain: Tensor, smoothing: float = 0.0, weight: Tensor | None = None, normalized: bool = True
 ) -> Tensor:
-    """Cross entropy of the domain classifier: the mean over the rows of each domain, then summed over the domains.
+    """Cross entropy of the domain classifier: the mean over the rows of each domain, then twice that over the domains.
 
     With one source this is mean_S CE + mean_T CE, the weight of Ganin et al. (JMLR 2016, equation 9); one mean over
-    both halves of the batch would be half of it.
+    both halves of the batch would be half of it. Several sources weigh as much as one: a sum over the domains would
+    grow with their number, and leave the labels behind.
 
     Parameters
     ----------
@@ -240,15 +241,19 @@ def domain_loss(
     normalized : bool
         Divide a domain's sum by the sum of its weights, or by its number of rows: light rows then make a light domain.
     """
+    if logits.dim() != 2:
+        raise ValueError(f"logits have shape {tuple(logits.shape)}; expected (rows, domains), or (rows, 1)")
     if logits.shape[1] == 1:
         logits = F.pad(logits, (1, 0))
     numbers = torch.arange(logits.shape[1], device=domain.device)
+    part = 2 / len(numbers)  # of each domain
     if weight is not None:
         per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing)
         share = weight if normalized else torch.ones_like(weight)
         mass = ((domain[:, None] == numbers) * share[:, None]).sum(0).clamp(min=torch.finfo(weight.dtype).tiny)
-        return (per_row * weight / mass[domain]).sum()
-    share = 1 / (domain[:, None] == numbers).sum(0).clamp(min=1)  # of a row in its domain; one_hot would wait for a GPU
+        return (per_row * weight / mass[domain]).sum() * part
+    of = domain[:, None] == numbers  # one_hot would wait for a GPU
+    share = part / of.sum(0, dtype=single(logits).dtype).clamp(min=1)  # of a row
     if not smoothing:
         return F.cross_entropy(logits, domain, weight=share.to(logits.dtype), reduction="sum")
     per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing)

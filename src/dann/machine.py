@@ -16,14 +16,20 @@ _keepers = 0
 
 
 @contextmanager
-def single_precision() -> Iterator[None]:
-    """Make single precision PyTorch's default inside the block, whatever the user's is: networks and rows are in it."""
+def usual_modes() -> Iterator[None]:
+    """Compute inside the block as PyTorch does by itself: single precision, gradients, no autocast of the user's."""
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float32)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
+    with ExitStack() as stack:
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(torch.inference_mode(False))
+        stack.enter_context(torch.enable_grad())
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(before)
 
 
 @contextmanager

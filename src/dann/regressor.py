@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import RegressorMixin
+from sklearn.utils.validation import check_is_fitted
 
 from .adapter import Adapter, scored
 from .domains import Domain, Domains, as_numbers, is_missing
@@ -75,10 +76,14 @@ class DomainRegressor(RegressorMixin, Adapter):
     def evaluate(self, X: Any, y: Any) -> dict[str, Any]:
         """Score predictions against labels; on target rows this is an oracle's view, which training never has.
 
+        Rows whose label is not known are left out, as in `score`.
+
         Returns
         -------
         dict
             See `regression_metrics`.
         """
-        predicted = self.predict(X)
-        return regression_metrics(predicted, as_numbers(y, len(predicted), "y"))
+        check_is_fitted(self, "network_")
+        rows, known, _ = scored(X, y, None, is_missing)
+        predicted = self.predict(rows)
+        return regression_metrics(predicted, as_numbers(known, len(predicted), "y"))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ..domains import Domains
 from ..network import Network, View
-from .base import Method, Terms
+from .base import Method, Terms, not_negative
 
 VARIANTS = ("stepwise", "hard")
 
@@ -42,6 +42,7 @@ class AFN(Method):
 
     def check(self, domains: Domains) -> None:
         """Refuse settings that cannot train."""
+        not_negative(self, "weight", "step", "radius")
         if self.variant not in VARIANTS:
             raise ValueError(f"unknown variant {self.variant!r}; choose one of: {', '.join(VARIANTS)}")
 

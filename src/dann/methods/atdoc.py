@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..domains import Domains
 from ..functional import product
 from ..network import Network, View
-from .base import Method, Terms
+from .base import Method, Terms, not_negative
 
 
 class Memory(nn.Module):
@@ -89,8 +89,7 @@ class ATDOC(Method):
 
     def check(self, domains: Domains) -> None:
         """Refuse settings that cannot train."""
-        if self.weight < 0:
-            raise ValueError(f"weight={self.weight} must be 0 or more")
+        not_negative(self, "weight")
         if not 1 <= self.neighbours < self.memory:
             raise ValueError(
                 f"neighbours={self.neighbours} must be at least 1 and fewer than the memory={self.memory} holds"

@@ -14,6 +14,13 @@ Terms = dict[str, Tensor]
 Move = tuple[tuple[str, ...], Terms]
 
 
+def not_negative(method: "Method", *names: str) -> None:
+    """Raise ValueError where one of some hyper-parameters is below 0, or no number."""
+    for name in names:
+        if not getattr(method, name) >= 0:
+            raise ValueError(f"{name}={getattr(method, name)} must be 0 or more")
+
+
 class Method(BaseEstimator):
     """A domain adaptation objective. Subclasses are dataclasses of hyper-parameters.
 

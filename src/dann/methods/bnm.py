@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..domains import Domains
 from ..network import Network, View
-from .base import Method, Terms
+from .base import Method, Terms, not_negative
 
 
 @dataclass
@@ -28,6 +29,10 @@ class BNM(Method):
     """
 
     weight: float = 1.0
+
+    def check(self, domains: Domains) -> None:
+        """Refuse settings that cannot train."""
+        not_negative(self, "weight")
 
     def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
         """Return the label loss and the negative nuclear norm a row."""

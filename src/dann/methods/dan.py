@@ -8,7 +8,7 @@ from torch import Tensor
 from ..domains import Domains
 from ..functional import MMD_ESTIMATORS, mmd, rbf_kernels, squared_distances
 from ..network import Network, View
-from .base import Method, Terms
+from .base import Method, Terms, not_negative
 
 
 @dataclass
@@ -55,6 +55,7 @@ class DAN(Method):
 
 def check_kernels(method: Any) -> None:
     """Raise ValueError where the kernels or the estimator of a method make no sense."""
+    not_negative(method, "weight")
     if method.estimator not in MMD_ESTIMATORS:
         raise ValueError(f"unknown estimator {method.estimator!r}; choose one of: {', '.join(MMD_ESTIMATORS)}")
     if not method.scales or min(method.scales) <= 0:

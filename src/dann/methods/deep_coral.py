@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..domains import Domains
 from ..functional import covariance
 from ..network import Network, View
-from .base import Method, Terms
+from .base import Method, Terms, not_negative
 
 
 @dataclass
@@ -30,6 +31,10 @@ class DeepCORAL(Method):
     needs_classes = False
     rows_needed = 2
     weight: float = 1.0
+
+    def check(self, domains: Domains) -> None:
+        """Refuse settings that cannot train."""
+        not_negative(self, "weight")
 
     def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
         """Return the label loss and the distance of the covariances."""

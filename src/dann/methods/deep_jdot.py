@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..domains import Domains
 from ..network import Network, View
-from .base import Method, Terms
+from .base import Method, Terms, not_negative
 
 
 def transport_plan(cost: Tensor) -> Tensor:
@@ -60,9 +60,7 @@ class DeepJDOT(Method):
 
     def check(self, domains: Domains) -> None:
         """Refuse settings that cannot train, and a missing library before any work."""
-        for name in ("distance", "agreement"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
+        not_negative(self, "distance", "agreement")
         optimal_transport()
 
     def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..domains import Batch, Domains
 from ..functional import entropy
 from ..network import Network
-from .base import Method, Move
+from .base import Method, Move, not_negative
 from .self_ensembling import Teacher
 from .vada import smoothness_loss
 
@@ -48,9 +48,7 @@ class DIRTT(Method):
 
     def check(self, domains: Domains) -> None:
         """Refuse settings that cannot train."""
-        for name in ("target_weight", "teacher_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
+        not_negative(self, "target_weight", "teacher_weight")
         if self.radius <= 0:
             raise ValueError(f"radius={self.radius} compares a row with itself; give more than 0")
         if not 0 <= self.decay < 1:

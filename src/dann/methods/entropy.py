@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..domains import Domains
 from ..functional import entropy, mean_entropy
 from ..network import Network, View
-from .base import Method, Terms
+from .base import Method, Terms, not_negative
 
 
 @dataclass
@@ -27,6 +28,10 @@ class EntropyMinimization(Method):
     """
 
     weight: float = 0.1
+
+    def check(self, domains: Domains) -> None:
+        """Refuse settings that cannot train."""
+        not_negative(self, "weight")
 
     def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
         """Return the label loss and the mean entropy."""
@@ -56,6 +61,10 @@ class InformationMaximization(Method):
 
     weight: float = 0.1
     diversity: float = 1.0
+
+    def check(self, domains: Domains) -> None:
+        """Refuse settings that cannot train."""
+        not_negative(self, "weight", "diversity")
 
     def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
         """Return the label loss, the mean entropy and the negative entropy of the mean."""

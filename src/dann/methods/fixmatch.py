@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..domains import Domains
 from ..network import Network, View
-from .base import Method, Terms
+from .base import Method, Terms, not_negative
 
 
 def confident_cross_entropy(logits: Tensor, taught: Tensor, threshold: float) -> Tensor:
@@ -52,8 +52,7 @@ class FixMatch(Method):
 
     def check(self, domains: Domains) -> None:
         """Refuse settings that cannot train."""
-        if self.weight < 0:
-            raise ValueError(f"weight={self.weight} must be 0 or more")
+        not_negative(self, "weight")
         if not 0 <= self.threshold < 1:
             raise ValueError(f"threshold={self.threshold} must lie in [0, 1): no probability is above it")
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..domains import Domains
 from ..functional import entropy, product
 from ..network import Network, View
-from .base import Method, Terms
+from .base import Method, Terms, not_negative
 
 
 def confusion(logits: Tensor, temperature: float) -> Tensor:
@@ -53,6 +54,12 @@ class MCC(Method):
 
     weight: float = 1.0
     temperature: float = 2.5
+
+    def check(self, domains: Domains) -> None:
+        """Refuse settings that cannot train."""
+        not_negative(self, "weight")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature={self.temperature} must be above 0")
 
     def loss(self, net: Network, source: View, target: View, progress: Tensor) -> Terms:
         """Return the label loss and the confusion."""

@@ -16,12 +16,16 @@ NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def layers(net: Network, kinds: type | tuple[type, ...], what: str) -> list[nn.Module]:
-    """Return the encoder's layers of some kinds, or say that there are none."""
-    found = [layer for layer in net.encoder.modules() if isinstance(layer, kinds)]
+    """Return the encoder's layers of some kinds that training changes, or say that there are none."""
+    net.encoder.train()  # where the user's own `train` keeps layers out of it, they stay as they are
+    found = [layer for layer in net.encoder.modules() if isinstance(layer, kinds) and layer.training]
     if _BatchNorm is not kinds:
         found = [layer for layer in found if next(layer.parameters(), None) is not None]
     if not found:
-        raise ValueError(f"this adapts {what}; the encoder has none: fit one that has, such as MLP(batch_norm=True)")
+        raise ValueError(
+            f"this adapts {what}; the encoder has none, or keeps them frozen: fit one that has, such as "
+            "MLP(batch_norm=True)"
+        )
     return found
 
 

@@ -11,7 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from ..domains import Domains
 from ..functional import single
 from ..network import Network, View
-from .base import Method, Terms
+from .base import Method, Terms, not_negative
 
 TINY = 1e-6  # in the logarithm, as the authors have it: a bound would leave classes near 0 without a gradient
 
@@ -95,9 +95,7 @@ class SelfEnsembling(Method):
 
     def check(self, domains: Domains) -> None:
         """Refuse settings that cannot train."""
-        for name in ("weight", "balance"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
+        not_negative(self, "weight", "balance")
         for name in ("threshold", "decay"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1)")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..domains import Batch, Domains
 from ..functional import entropy, mean_entropy, product
 from ..network import Network
-from .base import Method, Move
+from .base import Method, Move, not_negative
 
 SEEN = 0.5  # rows, as the sums count them: fewer are none
 DECAY = 0.98  # of the sums behind the centres: about the last fifty batches
@@ -72,9 +72,7 @@ class SHOT(Method):
 
     def check(self, domains: Domains) -> None:
         """Refuse settings that cannot train."""
-        for name in ("weight", "diversity"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
+        not_negative(self, "weight", "diversity")
 
     def build(self, net: Network) -> dict[str, nn.Module]:
         """Return the centres."""

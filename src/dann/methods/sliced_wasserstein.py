@@ -8,7 +8,7 @@ from torch import Tensor
 from ..domains import Domains
 from ..functional import product, single
 from ..network import Network, View
-from .base import Method, Terms
+from .base import Method, Terms, not_negative
 
 
 def sliced_distance(a: Tensor, b: Tensor, directions: Tensor) -> Tensor:
@@ -58,6 +58,7 @@ class SlicedWasserstein(Method):
 
     def check(self, domains: Domains) -> None:
         """Refuse settings that cannot train."""
+        not_negative(self, "weight")
         if self.directions < 1:
             raise ValueError(f"directions={self.directions} compares nothing; give 1 or more")
 

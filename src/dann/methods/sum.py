@@ -76,6 +76,8 @@ class Sum(Method):
     def check(self, domains: Domains) -> None:
         """Refuse what one of the methods refuses, games, and oracles."""
         for name, method in self.methods.items():
+            if isinstance(method, Sum):
+                raise ValueError("a Sum is no part of a Sum: give all methods to one")
             if type(method).moves is not Method.moves:
                 raise ValueError(f"{name} plays a game of its own moves, which cannot be summed with other methods")
             if method.uses_target_labels:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..domains import Domains
 from ..functional import domain_loss, entropy, reverse_gradient
 from ..network import Network, View
-from .base import Method, Terms
+from .base import Method, Terms, not_negative
 from .dann import domain_head, logits_of_domains
 
 PROBE = 0.1  # length of the step along which the direction is sought: small, and large enough for bfloat16
@@ -89,9 +89,7 @@ class VADA(Method):
 
     def check(self, domains: Domains) -> None:
         """Refuse settings that cannot train."""
-        for name in ("weight", "target_weight", "source_weight"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be 0 or more")
+        not_negative(self, "weight", "target_weight", "source_weight")
         if self.radius <= 0:
             raise ValueError(f"radius={self.radius} compares a row with itself; give more than 0")
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..domains import Batch, Domains
 from ..functional import single
 from ..network import Network, mlp
-from .base import Method, Move
+from .base import Method, Move, not_negative
 
 
 def slope_penalty(critic: nn.Module, a: Tensor, b: Tensor) -> Tensor:
@@ -53,6 +53,7 @@ class WDGRL(Method):
 
     def check(self, domains: Domains) -> None:
         """Refuse settings that cannot train."""
+        not_negative(self, "weight")
         if self.critic_steps < 1 or self.penalty <= 0:
             raise ValueError(
                 f"critic_steps={self.critic_steps} and penalty={self.penalty} must be at least 1 and above 0: "
