@@ -4,8 +4,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
-from dann.assessment import assess, better, by_chance, by_labels, estimate, labels_needed, suggest_labels, updated
+from dann import assessment
+from dann.assessment import (
+    Estimate,
+    assess,
+    better,
+    by_chance,
+    by_labels,
+    estimate,
+    labels_needed,
+    suggest_labels,
+    updated,
+)
 from dann.evidence import Evidence, clusters
 
 LEVEL = 0.9
@@ -416,3 +428,60 @@ def test_labels_overrule_a_rule_out_beside_other_candidates_too():
         made = assess({name: candidates[name] for name in names}, labelled=(rows, truth()[:60]))
         assert any("good is ruled out" in reason for reason in made.reasons)
         assert (made.decision, made.choice) == ("adapt", "good"), names
+
+
+@pytest.mark.parametrize(("right", "n"), [(1, 10), (10, 100), (30, 50)])
+def test_labels_that_contradict_an_estimate_overrule_it(right, n):
+    before = Estimate(0.93, 0.86, 0.99, {})
+    after = updated(before, right, n)
+    assert after.low < right / n < after.high
+    assert after.accuracy == pytest.approx(right / n, abs=0.1)
+    assert after.parts["contradicted"] > 0.9
+
+
+def test_labels_that_agree_with_an_estimate_count_on_in_it():
+    before = Estimate(0.93, 0.86, 0.99, {})
+    after = updated(before, 46, 50)
+    deviation = (before.high - before.low) / (2 * norm.ppf(0.95))
+    strength = 0.93 * 0.07 / deviation**2 - 1
+    assert after.accuracy == pytest.approx((0.93 * strength + 46) / (strength + 50), abs=0.005)
+    assert after.parts["contradicted"] < 0.05
+
+
+def test_a_contradiction_is_told():
+    wrong = [
+        replace(e, target_logits=e.target_logits[:, ::-1], crowd_classes=1 - e.crowd_classes) for e in trainings(1.0)
+    ]
+    known = np.arange(0, 300, 10)
+    told = assess({"this model": wrong}, baseline="this model", labelled=(known, truth()[known]))
+    assert told.estimates["this model"].high < 0.3
+    assert any("what can be told without labels is wrong here" in reason for reason in told.reasons)
+    right = assess({"this model": trainings(1.0)}, baseline="this model", labelled=(known, truth()[known]))
+    assert not any("is wrong here" in reason for reason in right.reasons)
+
+
+def test_nobody_is_told_to_adapt_with_what_is_held_for_clearly_worse(monkeypatch):
+    candidates = {"source-only": trainings(0.85), "dann": trainings(0.97)}
+    assert assess(candidates).decision == "adapt"
+    made = assess(candidates).estimates
+    low = {
+        "source-only": made["source-only"],
+        "dann": made["dann"]._replace(accuracy=made["source-only"].accuracy - 0.06),
+    }
+    monkeypatch.setattr(assessment, "beside_leader", lambda *_: low)
+    told = assess(candidates)
+    assert (told.decision, told.choice) == ("cannot tell", "source-only")
+    assert "dann: its estimate is below that of source-only, so the signs disagree" in told.reasons
+
+
+def test_a_model_of_one_class_is_told():
+    rows = np.random.default_rng(1)
+    y = (rows.random(300) < 0.05).astype(int)
+    rare = [replace(e, source_y=y, target_logits=np.tile([3.0, 0.0], (300, 1))) for e in trainings(0.9)]
+    reasons = assess({"source-only": trainings_of(y, rare), "dann": rare}).reasons
+    assert any("dann: it takes 100% of the target's rows for one class, source-only" in reason for reason in reasons)
+
+
+def trainings_of(y, others):
+    """Evidence of a model that tells both classes in the target."""
+    return [replace(e, source_y=y) for e in trainings(0.9)][: len(others)]

@@ -1081,3 +1081,37 @@ def test_a_search_that_makes_no_sense_is_explained(search, many, refused):
     pytest.importorskip("optuna", reason="the extra tune is not installed")
     words = ("tune", "--source", "lab.csv", "--target", "field.csv", "--label", "species", "--search", search)
     refused(*words, because="KEY=LOW:HIGH" if search in ("lr", "lr=") else search.split("=")[0])
+
+
+def test_no_file_that_is_read_is_written_over(files, refused, model):
+    words = ("adapt", "--source", "lab.csv", "--target", "field.csv", "--label", "species")
+    before = Path("lab.csv").read_bytes()
+    refused(*words, "--json", "lab.csv", because="lab.csv is read and would be written over")
+    refused("predict", str(model), "new.csv", "-o", "./new.csv", because="new.csv is read and would be written over")
+    assert Path("lab.csv").read_bytes() == before
+
+
+def test_predictions_go_into_a_file(files, refused, model):
+    refused("predict", str(model), "new.csv", "-o", ".", because=". is a folder; -o takes a file")
+
+
+def test_folders_of_others_beside_the_trainings_stay(many, compare):
+    for name in ("0123456789abcdef0123456789abcdef", "compare-mine"):
+        (Path("runs/compare/trainings") / name).mkdir(parents=True)
+    assert compare()[0] == 0
+    assert compare("--set", "lr=0.01")[0] == 0
+    kept = sorted(path.name for path in Path("runs/compare/trainings").iterdir())
+    assert len(kept) == 3
+    assert {"0123456789abcdef0123456789abcdef", "compare-mine"} <= set(kept)
+
+
+def test_rows_of_a_group_are_held_out_together_by_every_command(write, compare, dann_, refused):
+    grouped = lambda rows: [{**row, "patient": f"p{i // 6}"} for i, row in enumerate(rows)]  # noqa: E731
+    write("lab.csv", 120, change=grouped)
+    write("field.csv", 110, 3.0)
+    assert compare("--group", "patient")[0] == 0
+    assert DomainAdapter.load("runs/compare").columns_ == ["a", "b", "c"]
+    few = ("--source", "lab.csv", "--target", "field.csv", "--label", "species", "--set", "steps=2")
+    code, _, error = dann_("adapt", *few, "--group", "patient")
+    assert code == 0, error
+    refused("adapt", *few, "--group", "ward", because="--drop ward: there is no such column")

@@ -380,3 +380,18 @@ def test_what_single_precision_holds_well_enough_is_taken(arrays):
     x = np.c_[arrays.x, years, shares[:n], codes[:n]].astype(np.float64)
     xt = np.c_[arrays.xt, 20_250_101 + np.arange(m) % 28, shares[n:], codes[n:]].astype(np.float64)
     assert Domains.from_arrays(x, arrays.y, xt).target.x.shape == xt.shape
+
+
+def test_masked_values_are_missing(arrays):
+    masked = np.ma.array(arrays.x, mask=arrays.x > 2)
+    with pytest.raises(ValueError, match="values that are NaN or infinite"):
+        Domains.from_arrays(masked, arrays.y, arrays.xt)
+    same = Domains.from_arrays(np.ma.array(arrays.x), arrays.y, arrays.xt)
+    np.testing.assert_array_equal(same.sources[0].x, arrays.x)
+
+
+def test_channels_that_may_be_last_are_warned_of(images):
+    x = np.zeros((12, 16, 16, 7), np.uint8)
+    with pytest.warns(UserWarning, match=r"taken for 16 channels of 16x7 pixels; where channels come last, move them"):
+        Domains.from_arrays(x, images.y, x)
+    Domains.from_arrays(images.x, images.y, images.xt)

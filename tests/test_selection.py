@@ -441,3 +441,62 @@ def test_source_only_has_the_settings_of_what_it_is_compared_with():
 def test_a_method_that_the_settings_hold_keeps_its_own():
     found = estimators_of(["dann", "mcc"], base(method=DANN(weight=0.123)))
     assert found["dann"].method == DANN(weight=0.123)
+
+
+def test_agreement_is_that_with_the_other_seeds(data, compared):
+    assert {len(c.evidence.other_target_logits) for c in compared.candidates} == {1}
+    for one, other in (compared.of("dann"), compared.of("dann")[::-1]):
+        np.testing.assert_array_equal(one.evidence.other_target_logits[0], other.evidence.target_logits)
+    alone = compare(*data, ["dann"], adapter=base(steps=4), seeds=1)
+    assert {c.evidence.other_target_logits for c in alone.candidates} == {None}
+
+
+def test_alarms_stand_when_a_comparison_judges_again(data, make_arrays, tmp_path, compared):
+    compared.save(tmp_path)
+    path = tmp_path / "comparison.json"
+    kept = json.loads(path.read_text())
+    for judge in kept["judges"]:
+        judge["alarms"] = ["collapse: it fell"] if judge["name"] != "source-only" else []
+    path.write_text(json.dumps(kept))
+    told = reassess(tmp_path, make_arrays(10, 400, seed=5).xt)
+    assert told.choice == "source-only"
+    assert {f"{name} is ruled out: collapse: it fell; collapse: it fell" for name in ("dann", "mcc")} <= set(
+        told.reasons
+    )
+
+
+def test_rows_of_a_group_are_held_out_together(data):
+    x, y, xt = data
+    groups = np.array([f"patient {k // 8}" for k in range(len(x))])
+    _, fitted_on, held_out = divided(x, y, xt, groups)
+    of = {row.tobytes(): group for row, group in zip(x, groups, strict=True)}
+    train, test = ({of[row.tobytes()] for row in part.rows[0]} for part in (fitted_on, held_out))
+    assert not train & test
+    assert len(train | test) == 20
+    assert 2 <= len(test) <= 6
+    found = compare(x, y, xt, ["dann"], adapter=base(steps=4), seeds=1, groups=groups)
+    np.testing.assert_array_equal(np.sort(found.of("dann")[0].evidence.source_y), np.sort(held_out.rows[1]))
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        (lambda y: np.zeros(len(y)), "all rows of the source are of one group"),
+        (lambda y: y, "the 2 groups leave no way to train on every class"),
+        (lambda y: y[1:], r"groups have shape \(159,\); expected one for each of the 160 rows"),
+    ],
+)
+def test_groups_that_cannot_be_held_out_are_refused(groups, message, data):
+    with pytest.raises(ValueError, match=message):
+        divided(*data, groups(data[1]))
+
+
+def test_what_trains_no_classifier_is_not_compared(data):
+    with pytest.raises(ValueError, match="domain-only trains no classifier"):
+        compare(*data, ["domain-only"], adapter=base())
+
+
+def test_an_unknown_checkpoint_is_refused(data, make_arrays):
+    seen = compare(*data, ["dann"], adapter=base(steps=4), seeds=1, y_oracle=make_arrays(160, 150).yt)
+    with pytest.raises(ValueError, match="unknown checkpoint 'end'"):
+        seen.oracle("dann", "end")

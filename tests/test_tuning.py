@@ -193,3 +193,16 @@ def test_searches_of_other_methods_of_ones_own_are_kept_apart(data, tmp_path):
     for other in (Mine(0.2), type("Mine", (DANN,), {"check": lambda self, domains: None})(0.1)):
         with pytest.raises(ValueError, match="holds a search with other data, settings"):
             tune(base(method=other), {"lr": [0.01]}, *data, trials=1, storage=storage)
+
+
+def test_parameters_of_a_method_given_by_name_are_searched(data):
+    study = tune(base(method="dann", steps=4), {"method__weight": (0.1, 1.0)}, *data, trials=1)
+    assert 0.1 <= study.best_params["method__weight"] <= 1
+
+
+def test_a_search_with_other_checkpoints_or_groups_is_another(data, tmp_path):
+    place = tmp_path / "trials.log"
+    tune(base(steps=4), SPACE, *data, trials=1, storage=place)
+    for other in ({"checkpoints": 2}, {"groups": np.arange(120) // 6}):
+        with pytest.raises(ValueError, match="holds a search with other data, settings"):
+            tune(base(steps=4), SPACE, *data, trials=1, storage=place, **other)

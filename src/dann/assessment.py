@@ -7,6 +7,7 @@ from itertools import combinations, product
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import betaln, softmax
 from scipy.stats import beta, chi2_contingency, norm
 
 from .estimates import passes
@@ -33,6 +34,7 @@ LABELS = 10  # labelled rows, from which on they have a say in the choice
 SURE = 0.9
 OPEN = 0.5  # width of an interval, from which on it is no reason to keep source-only
 NOTHING = 0.9  # width from which on it is none to adapt either: clusters are, with less than that
+MOST = 0.95  # of the target's rows in one predicted class, from which on it is told
 CHANCE = 0.05  # of predictions on the source that are independent of its labels to look as they do
 
 
@@ -42,7 +44,10 @@ class Estimate(NamedTuple):
     accuracy: float
     low: float
     high: float
-    parts: dict[str, float]  # "atc", "agreement", "input-ami", "relative" to the source's if "told", "source", "leader"
+    parts: dict[
+        str, float
+    ]  # "atc", "agreement", "input-ami", "relative" to the source's if "told", "source", "leader",
+    # and the probability that labels have "contradicted" them
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,8 @@ def assess(
 
     A candidate is ruled out if an alarm of a guard stands, or if its accuracy on the source is more than .05 below the
     baseline's. Of the others the one is taken whose classes follow the clusters of the target's inputs most (see the
-    validator "input-ami"), if that is .01 more than the baseline's, or .05 where no shift is seen. Certainty does not
+    validator "input-ami"), if that is .01 more than the baseline's, or .05 where no shift is seen, and its estimate is
+    not more than .05 below the baseline's. Certainty does not
     choose: methods that train for it always have it. Estimates of the others are corrected by how often they agree with
     the one that follows most, see `beside_leader`. docs/judgement.md says how often this is right.
 
@@ -208,6 +214,11 @@ def assess(
             reasons.append(
                 f"{name}: {len(labelled[0])} labels make the interval {widths[1]:.2f} wide instead of {widths[0]:.2f}"
             )
+            if after.parts["contradicted"] > 0.5:
+                reasons.append(
+                    f"{name}: {right.mean():.2f} of them are right, and {before.accuracy:.2f} was the estimate: what "
+                    "can be told without labels is wrong here"
+                )
     reasons += [f"{name} is ruled out: {'; '.join(why)}" for name, why in ruled_out.items()]
     own = estimates[baseline].parts["input-ami"]
     gains = {name: e.parts["input-ami"] - own for name, e in estimates.items() if name not in {*ruled_out, baseline}}
@@ -231,11 +242,18 @@ def assess(
         reasons.append(
             f"{best}: its classes follow clusters of the target's inputs by {sides} (adjusted mutual information)"
         )
+        if (share := one_class(candidates[best])) > MOST:
+            most = np.bincount(reference.source_y).max() / n
+            other = one_class(candidates[baseline])
+            reasons.append(
+                f"{best}: it takes {share:.0%} of the target's rows for one class, {baseline} {other:.0%}, and "
+                f"{most:.0%} of the source are of one: look at the rare classes"
+            )
         least = UNSEEN_GAIN if shift.kind == "none" else GAIN
         decision, choice = ("adapt", best) if gains[best] > least else ("keep", baseline)
         found = doubts(candidates[baseline], baseline, estimates[best])
         if decision == "adapt":
-            found += open_signs(estimates[best], best, NOTHING)
+            found += open_signs(estimates[best], best, NOTHING) + behind(estimates, best, baseline)
         if found:
             decision, choice = "cannot tell", baseline
             reasons += found
@@ -279,6 +297,17 @@ def open_signs(estimate: Estimate, name: str, width: float) -> list[str]:
     """Return that an interval is wider than some width, if it is."""
     low, high = estimate.low, estimate.high
     return [f"{name}: the signs leave everything between {low:.2f} and {high:.2f} open"] if high - low > width else []
+
+
+def behind(estimates: Mapping[str, Estimate], name: str, baseline: str) -> list[str]:
+    """Return that a candidate's estimate is clearly below the baseline's, if it is."""
+    mine, own = estimates[name].accuracy, estimates[baseline].accuracy
+    return [f"{name}: its estimate is below that of {baseline}, so the signs disagree"] if mine < own - FALL else []
+
+
+def one_class(trainings: Sequence[Evidence]) -> float:
+    """Return the share of target rows that the most frequent prediction has, a mean over trainings."""
+    return float(np.mean([np.bincount(e.target_predicted).max() / len(e.target_predicted) for e in trainings]))
 
 
 def beside_leader(
@@ -387,16 +416,22 @@ def right_of(trainings: Sequence[Evidence], labelled: tuple[np.ndarray, np.ndarr
 
 
 def updated(before: Estimate, right: float, n: int) -> Estimate:
-    """Return an estimate after n labelled rows of which some were right: a beta distribution, counted on.
+    """Return an estimate after n labelled rows of which some were right.
 
-    The estimate and its interval are those of a beta distribution with the same mean and deviation.
+    Before, it is a beta distribution with the mean and deviation of the estimate or, as often as intervals of that
+    level do not hold what is true, it is wrong, and all accuracies are as likely. Labels count on in both, and tell
+    which of the two it was.
     """
     deviation = max((before.high - before.low) / (2 * norm.ppf((1 + LEVEL) / 2)), 1e-3)
     mean = min(max(before.accuracy, 0.01), 0.99)
     strength = max(mean * (1 - mean) / deviation**2 - 1, 1.0)
-    a, b = mean * strength + right, (1 - mean) * strength + n - right
-    low, high = beta.ppf([(1 - LEVEL) / 2, (1 + LEVEL) / 2], a, b)
-    return Estimate(float(a / (a + b)), float(low), float(high), before.parts)
+    priors = np.array([[mean * strength, (1 - mean) * strength], [1.0, 1.0]])
+    after = priors + np.array([right, n - right])
+    share = softmax(np.log([LEVEL, 1 - LEVEL]) + betaln(*after.T) - betaln(*priors.T))
+    at = np.linspace(0, 1, 2001)
+    low, high = np.interp([(1 - LEVEL) / 2, (1 + LEVEL) / 2], share @ [beta.cdf(at, *one) for one in after], at)
+    accuracy = share @ (after[:, 0] / after.sum(1))
+    return Estimate(float(accuracy), float(low), float(high), {**before.parts, "contradicted": float(share[1])})
 
 
 def better(mine: np.ndarray, other: np.ndarray) -> float:
@@ -438,7 +473,7 @@ def said(decision: str, choice: str, baseline: str, estimates: Mapping[str, Esti
         return f"{choice}: estimated target accuracy {own}"
     if decision == "keep":
         return f"keep {baseline}: estimated target accuracy {own}"
-    more = "" if needed is None else f": label about {needed} target rows"
+    more = "" if needed is None else f": label about {needed} target rows, drawn at random"
     return f"cannot tell{more}; until then keep {baseline}, estimated target accuracy {own}"
 
 

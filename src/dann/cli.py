@@ -4,6 +4,7 @@ import ast
 import atexit
 import gc
 import hashlib
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -44,6 +45,10 @@ Drop = Annotated[
         show_default=False,
         help="A column that is no feature, such as an id; repeat it for others. Predictions keep it beside.",
     ),
+]
+Group = Annotated[
+    str | None,
+    Parameter(help="A column, such as a patient's id, whose rows are held out together; it is no feature."),
 ]
 Set = Annotated[
     tuple[str, ...],
@@ -104,6 +109,7 @@ def adapt(
     ],
     label: Label = None,
     drop: Drop = (),
+    group: Group = None,
     method: Annotated[str, Parameter(help="See `dann list`; several joined by +.")] = "dann",
     set: Set = (),
     seed: Annotated[int, Parameter(help="Of everything random.")] = 0,
@@ -120,6 +126,8 @@ def adapt(
     from .readers import read_table
 
     _check(device, json)
+    drop = drop if group is None else (*drop, group)
+    _check_kept((source, target), (json,))
     made = method_of(method)
     if made.uses_target_labels:
         raise ValueError(f"{method} trains on target labels, which adapt never does; choose another method")
@@ -129,7 +137,9 @@ def adapt(
     source_rows = read_table(source, label, needs_label=True, drop=drop)
     target_rows = read_table(target, label, **_kind(source_rows), drop=drop)
     _check_dropped(drop, source_rows, target_rows)
+    _groups(group, source_rows)
     options: dict[str, Any] = {"source": str(source), "target": str(target), "label": label, "drop": list(drop)}
+    options["group"] = group
     options["adapter"] = adapter.config()
     options["data"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, target)]
     with _progress() as on_progress:
@@ -150,6 +160,7 @@ def compare(
     target: Annotated[Path, Parameter(help="Rows of the domain you care about. Labels feed the oracle columns alone.")],
     label: Label = None,
     drop: Drop = (),
+    group: Group = None,
     methods: Annotated[
         str | None,
         Parameter(help="Names from `dann list`, with commas between them. Default: dann,cdan,deep-coral,mcc."),
@@ -173,6 +184,8 @@ def compare(
     from .selection import compare as train
 
     _check(device, json)
+    drop = drop if group is None else (*drop, group)
+    _check_kept((source, target), (json,))
     names = METHODS if methods is None else tuple(filter(None, map(str.strip, methods.split(","))))
     settings = _settings(set, {"random_state": "--seeds", "method": "--methods", "device": "--device"})
     of_method = {key: settings.pop(key) for key in list(settings) if key.startswith("method__")}
@@ -187,16 +200,19 @@ def compare(
     source_rows = read_table(source, label, needs_label=True, drop=drop)
     target_rows = read_table(target, label, **_kind(source_rows), drop=drop)
     _check_dropped(drop, source_rows, target_rows)
+    groups = _groups(group, source_rows)
     folder = out or Path("runs") / "compare"
     data = source_rows, source_rows.y, target_rows
     if round(HELD_OUT * min(len(source_rows), len(target_rows))) < ROWS:
         _say(f"Note: a verdict needs {ROWS} held-out rows of both domains, a fifth of {round(ROWS / HELD_OUT)}.")
-    asked = [chosen[name].config() for name in chosen], checkpoints, label, names, drop
-    trainings = folder / "trainings" / fingerprint(map(_bytes, (source, target)), asked)  # others start anew
+    asked = [chosen[name].config() for name in chosen], checkpoints, label, names, drop, group
+    mark = fingerprint(map(_bytes, (source, target)), asked)  # others start anew
+    trainings = folder / "trainings" / f"compare-{mark}"
     with _progress() as on_progress:
         found = train(
             *data,
             chosen,
+            groups=groups,
             y_oracle=_known(target_rows),
             adapter=adapter,
             seeds=seeds,
@@ -207,7 +223,7 @@ def compare(
             ),
         )
     for other in trainings.parent.iterdir():
-        if other != trainings and len(other.name) == len(trainings.name) and other.is_dir():  # of another command
+        if other != trainings and re.fullmatch(r"compare-[0-9a-f]{32}", other.name):  # of another command
             shutil.rmtree(other)
     model = found.save(folder)
     write_predictions(folder / "target_predictions.csv", found.model, target_rows)
@@ -246,6 +262,7 @@ def assess(
     from .selection import reassess
 
     _check(device, json)
+    _check_kept((model, target, source, baseline), (json,))
     adapter = DomainAdapter.load(model, device=device)
     kind: dict[str, Any] = {"features": adapter.columns_, "classes": adapter.classes_, "width": adapter.shape_[0]}
     target_rows = read_table(target, label, **kind, drop=drop)
@@ -276,6 +293,7 @@ def tune(
     target: Annotated[Path, Parameter(help="Rows of the domain you care about. Labels are not looked at.")],
     label: Label = None,
     drop: Drop = (),
+    group: Group = None,
     method: Annotated[str, Parameter(help="See `dann list`; several joined by +.")] = "dann",
     search: Annotated[
         tuple[str, ...],
@@ -304,11 +322,14 @@ def tune(
     from .tuning import tune as find
 
     _check(device, json)
+    drop = drop if group is None else (*drop, group)
+    _check_kept((source, target), (json,))
     settings = {"random_state": seed, "device": device, **_settings(set)}
     adapter = DomainAdapter(method_of(method)).set_params(**settings)
     source_rows = read_table(source, label, needs_label=True, drop=drop)
     target_rows = read_table(target, label, **_kind(source_rows), drop=drop)
     _check_dropped(drop, source_rows, target_rows)
+    groups = _groups(group, source_rows)
     place = storage or out or Path("runs") / "tune"
     place = place if storage else Path(place) / "trials.log"
     with _progress() as on_progress:
@@ -318,6 +339,7 @@ def tune(
             source_rows,
             source_rows.y,
             target_rows,
+            groups=groups,
             validator=validator,
             trials=trials,
             storage=place,
@@ -355,6 +377,9 @@ def predict(
     from .readers import read_table
 
     _check(device)
+    _check_kept((model, data), (out,))
+    if out.is_dir():
+        raise IsADirectoryError(f"{out} is a folder; -o takes a file")
     adapter = DomainAdapter.load(model, device=device)
     rows = read_table(data, label, features=adapter.columns_, width=adapter.shape_[0], drop=drop)
     _check_dropped(drop, rows)
@@ -438,6 +463,14 @@ def _check(device: str, json: Path | None = None) -> None:
         tempfile.TemporaryFile(dir=json.parent).close()
 
 
+def _check_kept(inputs: Iterable[Path | None], outputs: Iterable[Path | None]) -> None:
+    """Raise where a file that is read would be written over."""
+    for written in filter(None, outputs):
+        for read in filter(None, inputs):
+            if written.exists() and read.exists() and written.samefile(read):
+                raise ValueError(f"{written} is read and would be written over: name another file")
+
+
 def _bytes(path: Path) -> Any:
     """Return the content of a file as an array."""
     import numpy as np
@@ -463,6 +496,14 @@ def _check_dropped(drop: tuple[str, ...], *tables: "Table") -> None:
         if not any(name in table.beside for table in tables):
             columns = ", ".join((tables[0].columns or ["none with a name"])[:20])
             raise ValueError(f"--drop {name}: there is no such column; there are: {columns}")
+
+
+def _groups(name: str | None, rows: "Table") -> Any:
+    """Return the groups of the source's rows, None where there are none."""
+    if name is not None and name not in rows.beside:
+        columns = ", ".join((rows.columns or ["none with a name"])[:20])
+        raise ValueError(f"--group {name}: the source has no such column; it has: {columns}")
+    return None if name is None else rows.beside[name]
 
 
 def _settings(given: tuple[str, ...], reserved: Mapping[str, str] = MappingProxyType(RESERVED)) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The door: arrays of labelled sources and a target come in, are checked once, and leave as `Domains`."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -140,6 +141,13 @@ class Domains:
         else:
             x_target = as_inputs(arrange(X_target, columns, "the target"), "the target", rounding=rounding)
         match_inputs(x_target, x.shape[1:], x.dtype, "the target")
+        if x.ndim == 4 and x.shape[1] == x.shape[2] != x.shape[3] and x.shape[1] > 1:
+            channels, height, width = x.shape[1:]
+            warnings.warn(
+                f"rows of shape {x.shape[1:]} are taken for {channels} channels of {height}x{width} pixels; where "
+                "channels come last, move them: np.moveaxis(X, -1, 1)",
+                stacklevel=5,
+            )
         if rounding:
             check_precision(list(zip(("the source", "the target"), (x, x_target), rounding, strict=False)), columns)
 
@@ -217,6 +225,8 @@ def as_inputs(x: Any, what: str, *, rounding: list[np.ndarray] | None = None) ->
     """
     if hasattr(x, "toarray"):  # a scipy sparse matrix
         x = x.toarray()
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        x = np.ma.filled(x.astype(np.float64), np.nan)  # missing, and reported as such
     a = np.asarray(x)
     if a.dtype.kind in "OUS":
         a = numbers_from(a, names_of(x), what)
@@ -503,7 +513,8 @@ def encode(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
     unseen = sorted(set(np.unique(labels).tolist()) - set(classes.tolist()), key=str)
     if unseen:
         raise ValueError(
-            f"{what} has labels that the source does not have: {unseen[:5]}; known are {classes[:10].tolist()}"
+            f"{what} has labels that the source does not have: {unseen[:5]}; known are {classes[:10].tolist()}; mark "
+            "rows of other classes as not known: an empty cell, None or NaN"
         )
     return np.searchsorted(classes, labels).astype(np.int64)
 

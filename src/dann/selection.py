@@ -136,6 +136,8 @@ class Comparison:
         if not by_step:
             return None
         means = {step: float(np.mean([c.oracle_accuracy for c in group])) for step, group in by_step.items()}
+        if which not in ("last", "selected", "best"):
+            raise ValueError(f"unknown checkpoint {which!r}; choose one of: last, selected, best")
         if which == "best":
             return max(means.values())
         if which == "selected":
@@ -209,6 +211,7 @@ def compare(
     *,
     sample_domain: Any = None,
     sample_weight: Any = None,
+    groups: Any = None,
     y_oracle: Any = None,
     adapter: DomainAdapter | None = None,
     seeds: int = 2,
@@ -230,6 +233,9 @@ def compare(
     sample_domain, sample_weight : array (n,), optional
         As for `DomainAdapter.fit`, without target rows in ``X``. Held-out rows are drawn from all sources together, so
         that a small one may have none, and each counts once.
+    groups : array (n,), optional
+        What rows of ``X`` belong together, such as those of one patient or device: a group is held out as a whole, or
+        not at all. Rows that know each other make a model look right on the source that is not.
     y_oracle : array, optional
         Target labels, with -1 (unless it is a class), None or NaN for unknown ones. They reach no training, no score
         and no verdict: `Candidate.oracle_accuracy` alone.
@@ -260,7 +266,8 @@ def compare(
         if value < 1:
             raise ValueError(f"{what}={value} must be at least 1")
     estimators = estimators_of(methods, adapter)
-    classes, fitted_on, held_out = divided(X, y, X_target, sample_domain=sample_domain, sample_weight=sample_weight)
+    of_rows = {"sample_domain": sample_domain, "sample_weight": sample_weight}
+    classes, fitted_on, held_out = divided(X, y, X_target, groups, **of_rows)
     oracle = None
     if y_oracle is not None:
         known = target_labels(y_oracle, as_inputs(X_target, "the target").shape[0], classes)
@@ -304,11 +311,13 @@ class HeldOut(NamedTuple):
     target_rows: np.ndarray  # their numbers
 
 
-def divided(X: Any, y: Any, X_target: Any, **of_rows: Any) -> tuple[np.ndarray, Training, HeldOut]:
+def divided(X: Any, y: Any, X_target: Any, groups: Any = None, **of_rows: Any) -> tuple[np.ndarray, Training, HeldOut]:
     """Return the classes, the rows to train on, and those that are held out.
 
     Parameters
     ----------
+    groups : array (n,), optional
+        Of rows of ``X`` that are held out together.
     **of_rows
         What `DomainAdapter.fit` takes of every row of ``X``: sample_domain, sample_weight, or None.
 
@@ -324,7 +333,7 @@ def divided(X: Any, y: Any, X_target: Any, **of_rows: Any) -> tuple[np.ndarray, 
     domains = Domains.from_arrays(X, y, X_target, **given)  # type: ignore[arg-type]
     sources = len(domains.sources)
     labels = as_labels(y, sum(len(d.y) for d in domains.sources), "y")
-    train, test = split(encode(labels, domains.classes, "y"), 0)
+    train, test = split(encode(labels, domains.classes, "y"), 0, groups)
     if of_domain is not None and len(np.unique(of_domain[train])) < sources:
         raise ValueError(f"all rows of one of the {sources} sources would be held out: leave it out, or join it")
     order = np.random.default_rng(0).permutation(len(domains.target.x))
@@ -371,6 +380,8 @@ def estimators_of(
             raise ValueError(f"{name!r} names the baseline, which is no {type(method).__name__}: take another name")
         if method.uses_target_labels:
             raise ValueError(f"{name} trains on target labels, which no comparison does; leave it out")
+        if not method.classifies:
+            raise ValueError(f"{name} trains no classifier: there is nothing to compare; leave it out")
         if method.needs_pretraining and not estimator.pretrain_steps:
             half = estimator.steps // 2
             estimator = clone(estimator).set_params(steps=estimator.steps - half, pretrain_steps=half)
@@ -427,7 +438,8 @@ def trained(
     folder = None if run is None else Path(run) / f"{name}-{seed}"
     steps = sorted({max(1, round(model.steps * k / checkpoints)) for k in range(1, checkpoints + 1)})
     found: dict[int, Candidate] = {}
-    spent, start = 0.0, time.perf_counter()
+    earlier = [] if folder is None else [runs.read_json(path) for path in folder.glob("seconds-*.json")]
+    spent, start = -max(earlier, default=0.0), time.perf_counter()  # a training that goes on has taken that long
 
     def keep(step: int, at: DomainAdapter) -> None:
         nonlocal spent
@@ -659,10 +671,26 @@ def reverse_risk(
     return 1 - float(backward.score(*validation))
 
 
-def split(codes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split row numbers into training and test rows, every class in its share; training has a row of every class."""
+def split(codes: np.ndarray, seed: int, groups: Any = None) -> tuple[np.ndarray, np.ndarray]:
+    """Split row numbers into training and test rows, every class in its share; training has a row of every class.
+
+    Parameters
+    ----------
+    codes : ndarray (n,)
+        Of classes.
+    seed : int
+    groups : array (n,), optional
+        No group has rows in both; shares are as near as groups allow.
+
+    Raises
+    ------
+    ValueError
+        There is nothing to test on, or no way to leave a row of every class to train on.
+    """
     from sklearn.model_selection import train_test_split
 
+    if groups is not None:
+        return split_groups(codes, seed, np.asarray(groups))
     rows, first = np.arange(len(codes)), np.unique(codes, return_index=True)[1]
     if len(rows) == len(first):
         raise ValueError(f"the source has {len(rows)} rows of as many classes: none is left to test on")
@@ -672,3 +700,21 @@ def split(codes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         return np.setdiff1d(rows, test), test
     train, test = train_test_split(rows, test_size=HELD_OUT, random_state=seed, stratify=codes)
     return train, test
+
+
+def split_groups(codes: np.ndarray, seed: int, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split row numbers so that no group has rows on both sides; see `split`."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    if groups.shape != codes.shape:
+        raise ValueError(f"groups have shape {groups.shape}; expected one for each of the {len(codes)} rows")
+    number = np.unique(groups.astype(str), return_inverse=True)[1]
+    parts = min(round(1 / HELD_OUT), number.max() + 1)
+    if parts < 2:
+        raise ValueError("all rows of the source are of one group: none is left to test on")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # classes of fewer rows than parts
+        for train, test in StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(codes, codes, number):
+            if len(np.unique(codes[train])) == len(np.unique(codes)) and len(test):
+                return train, test
+    raise ValueError(f"the {number.max() + 1} groups leave no way to train on every class and test on other groups")

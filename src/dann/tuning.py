@@ -36,6 +36,7 @@ def tune(
     *,
     sample_domain: Any = None,
     sample_weight: Any = None,
+    groups: Any = None,
     validator: str = "input-ami",
     trials: int = 20,
     checkpoints: int = 4,
@@ -56,10 +57,10 @@ def tune(
         With all settings that are not searched.
     space : mapping of str
         Parameter → ``(low, high)``, whole numbers where both are; ``(low, high, "log")``; or a list of choices.
-        Parameters of the method are ``method__weight`` and so on, if ``adapter.method`` is an object.
+        Parameters of the method are ``method__weight`` and so on.
     X, y, X_target
         As for `DomainAdapter.fit`. A fifth of both domains is held out.
-    sample_domain, sample_weight : array (n,), optional
+    sample_domain, sample_weight, groups : array (n,), optional
         As for `compare`.
     validator : str
         Name from ``dann list``. Not "agreement", which needs several trainings. A warning says where "input-ami" has
@@ -95,6 +96,7 @@ def tune(
         raise ImportError("tuning needs Optuna: pip install 'dann[tune]'") from error
     if not isinstance(adapter, DomainAdapter):
         raise ValueError(f"a {type(adapter).__name__} cannot be tuned: validators judge a DomainAdapter's classes")
+    adapter = clone(adapter).set_params(method=adapter._method())  # with the parameters of one given by name
     known = adapter.get_params()
     for name, choices in space.items():
         check(name, choices, known)
@@ -106,7 +108,7 @@ def tune(
     for what, value in (("trials", trials), ("checkpoints", checkpoints)):
         if value < 1:
             raise ValueError(f"{what}={value} must be at least 1")
-    _, data, held_out = divided(X, y, X_target, sample_domain=sample_domain, sample_weight=sample_weight)
+    _, data, held_out = divided(X, y, X_target, groups, sample_domain=sample_domain, sample_weight=sample_weight)
     labels, found = held_out.rows[1], held_out.structure.source_clusters
     judged = validator == "input-ami" and len(labels) >= ROWS
     if judged and found is not None and (told := ami(labels, found)) < UNTOLD:
@@ -160,10 +162,12 @@ def tune(
         load_if_exists=True,
     )
     arrays = [as_inputs(side, "the data") for side in (X, X_target)]
-    given = {"sample_domain": sample_domain, "sample_weight": sample_weight}
+    of_groups = None if groups is None else np.unique(np.asarray(groups).astype(str), return_inverse=True)[1]
+    given = {"sample_domain": sample_domain, "sample_weight": sample_weight, "groups": of_groups}
     of_rows = {name: np.asarray(values) for name, values in given.items() if values is not None}
     classes, codes = np.unique(as_labels(y, len(arrays[0]), "y"), return_inverse=True)
     searched = {"space": repr(dict(space)), "validator": validator, "classes": classes.tolist()}
+    searched["checkpoints"] = str(checkpoints)
     layers = base.backbone.modules() if isinstance(base.backbone, nn.Module) else ()
     searched["objects"] = identity(base.method, base.backbone, base.augmentation, base.strong_augmentation, *layers)
     mark = fingerprint(

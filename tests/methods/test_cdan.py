@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dann import CDAN, MLP, DomainAdapter
+from dann import CDAN, IWCDAN, MLP, DomainAdapter
 from dann.methods.cdan import RandomMaps
 
 
@@ -78,3 +78,13 @@ def test_4096_entries_are_not_mapped(sides):
 def test_settings_that_cannot_train_are_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
         CDAN(**settings).check(None)
+
+
+@pytest.mark.parametrize("method", [CDAN(entropy=True), IWCDAN(entropy=True)])
+def test_certainty_is_a_constant_weight(method, sides):
+    s = sides(method)
+    for side in (s.source, s.target):
+        side._logits = side.logits.detach().requires_grad_()
+    loss = method.loss(s.net, s.source, s.target, torch.tensor(1.0))["domain"]
+    slopes = torch.autograd.grad(loss, [s.source.logits, s.target.logits], allow_unused=True)
+    assert slopes == (None, None)

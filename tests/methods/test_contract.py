@@ -303,3 +303,31 @@ def test_a_method_fits_on_a_page(path):
     nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, documented) and ast.get_docstring(node)]
     docstrings = sum(node.body[0].end_lineno - node.body[0].lineno + 1 for node in nodes)
     assert len(text.splitlines()) - docstrings <= 90
+
+
+TAUGHT = [name for name in NAMES if name not in ("source-only", "adda", "domain-only", "target-only")]
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+def test_known_target_labels_change_the_label_term(name, arrays):
+    """Weights alone would not tell: a game may have another player that learns them."""
+    found = []
+    for known in (arrays.yt, 1 - arrays.yt):
+        net, method, _ = game(name, arrays)
+        domains = Domains.from_arrays(arrays.x, arrays.y, arrays.xt, known)
+        strong = TableAugmentation() if method.two_views else None
+        stream = ArrayStream(domains, 8, seed=0, strong_augmentation=strong)
+        torch.manual_seed(0)
+        played = [terms for _, terms in method.moves(net, stream.at(0), torch.tensor(0.5))]
+        found.append([terms["label"].item() for terms in played if "label" in terms])
+    assert found[0][0] != found[1][0]
+
+
+WEIGHED = [(name, key) for name in METHODS for key in ("weight", "distance") if hasattr(METHODS[name](), key)]
+
+
+@pytest.mark.parametrize(("name", "key"), WEIGHED)
+def test_weights_below_zero_are_refused(name, key, arrays):
+    method = METHODS[name](**{key: -1.0})
+    with pytest.raises(ValueError, match=f"{key}=-1.0 (must be 0 or more|is negative)"):
+        method.check(Domains.from_arrays(arrays.x, arrays.y, arrays.xt))

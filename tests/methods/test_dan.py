@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from dann import DAN, JAN, DomainAdapter
-from dann.functional import mmd
+from dann.functional import mmd, rbf_kernels
 
 SCALES = (0.5, 2.0)
 
@@ -136,3 +136,12 @@ def test_features_that_have_collapsed_leave_the_gradient_finite(sides):
     term = DAN().loss(s.net, s.source, s.target, torch.tensor(1.0))["mmd"]
     (gradient,) = torch.autograd.grad(term, features)
     assert gradient.isfinite().all()
+
+
+def test_the_width_of_the_kernels_is_a_constant():
+    squared = torch.rand(5, 5, dtype=torch.float64)
+    squared = (squared + squared.T).fill_diagonal_(0).requires_grad_()
+    (slope,) = torch.autograd.grad(rbf_kernels(squared, (0.5, 1.0)).sum(), squared)
+    width = squared.detach().sum() / 20
+    (expected,) = torch.autograd.grad(sum(torch.exp(-squared / (2 * a * width)) for a in (0.5, 1.0)).sum(), squared)
+    torch.testing.assert_close(slope, expected)

@@ -27,3 +27,15 @@ def test_a_class_of_probability_zero_leaves_the_confusion_finite():
 def test_certain_and_diverse_predictions_confuse_nothing_and_uniform_ones_all():
     assert confusion(torch.eye(3) * 1000, 2.5).item() == pytest.approx(0, abs=1e-6)
     assert confusion(torch.zeros(6, 3), 2.5).item() == pytest.approx(2 / 3)
+
+
+def test_certainty_is_a_constant_weight():
+    logits = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(confusion(logits, 2.0), logits)
+    p = (logits / 2).softmax(1)
+    weight = 1 + torch.exp((p * p.log()).sum(1)).detach()
+    weight = 6 * weight / weight.sum()
+    joint = p.T @ (weight[:, None] * p)
+    joint = joint / joint.sum(1, keepdim=True)
+    (expected,) = torch.autograd.grad((joint.sum() - joint.trace()) / 3, logits)
+    torch.testing.assert_close(slope, expected)

@@ -51,3 +51,14 @@ def test_the_heads_start_apart(sides):
 def test_an_encoder_that_never_plays_is_refused():
     with pytest.raises(ValueError, match="encoder_steps=0"):
         MCD(encoder_steps=0).check(None)
+
+
+def test_both_heads_learn_known_target_labels(sides):
+    s = sides(MCD())
+    y = torch.cat([s.batch.y[:6], torch.arange(6) % 3])
+    label, _ = MCD().losses(s.net, s.batch._replace(y=y, target_labelled=True))
+    expected = 0.0
+    for head in (s.net.head, s.net.parts["head2"]):
+        for f, labels in zip(s.f, (y[:6], y[6:]), strict=True):
+            expected += torch.nn.functional.cross_entropy(head(torch.from_numpy(f)), labels).item()
+    assert label.item() == pytest.approx(expected)

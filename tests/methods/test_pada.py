@@ -62,3 +62,16 @@ def test_a_source_of_classes_that_the_target_lacks_counts_for_little():
     assert of_rows[2:4].abs().max() < 1e-3 * of_rows[:2].abs().max()
     (alike,) = torch.autograd.grad(domain_loss(logits, domain, weight=weight), logits)
     assert alike[2, 1] == pytest.approx(alike[0, 0].item())
+
+
+def test_a_batch_of_light_classes_counts_for_little(sides, terms):
+    method = PADA()
+    s = sides(method)
+    s.source.y = torch.tensor([0, 1, 2, 2, 2, 2])
+    s.net.parts["shares"].shares.copy_(torch.tensor([0.8, 0.15, 0.05], dtype=torch.float64))
+    found = terms(method, s)["domain"]
+    weights = 3 * s.net.parts["shares"].shares.numpy()[s.source.y]
+    logits = s.net.parts["domain"](torch.tensor(np.concatenate(s.f))).detach().numpy()[:, 0]
+    expected = (np.log1p(np.exp(logits[:6])) * weights).mean() + np.log1p(np.exp(-logits[6:])).mean()
+    assert weights.mean() < 0.8
+    assert found == pytest.approx(expected)

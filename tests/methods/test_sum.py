@@ -5,7 +5,23 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from dann import CDAN, DAN, DANN, IWDAN, JAN, MCC, MCD, MLP, DomainAdapter, Sum, TargetOnly, mlp
+from dann import (
+    AFN,
+    CDAN,
+    DAN,
+    DANN,
+    IWDAN,
+    JAN,
+    MCC,
+    MCD,
+    MLP,
+    DeepCORAL,
+    DomainAdapter,
+    Domains,
+    Sum,
+    TargetOnly,
+    mlp,
+)
 from dann.methods import method_of
 
 
@@ -123,3 +139,9 @@ def test_a_part_of_ones_own_may_be_summed(arrays):
     model = adapter(Sum(Mine(), DAN())).fit(arrays.x, arrays.y, arrays.xt)
     assert list(model.history_[0]) == ["step", "label", "gap", "mmd"]
     assert torch.isfinite(model.network_.parts["extra"][0].weight).all()
+
+
+def test_a_sum_of_sums_is_refused(arrays):
+    nested = Sum(AFN(), Sum(MCC(), DeepCORAL()))
+    with pytest.raises(ValueError, match="a Sum is no part of a Sum"):
+        nested.check(Domains.from_arrays(arrays.x, arrays.y, arrays.xt))

@@ -319,3 +319,27 @@ def test_what_stands_for_no_label_is_none(tmp_path, text):
     file = tmp_path / "r.csv"
     file.write_text(f"x,label\n1,a\n2,{text}\n3,None\n")
     assert read_table(file).y.tolist() == ["a", None, "None"]
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "';'"), ("\t", "tabs")])
+def test_cells_that_are_not_between_commas_are_told(mark, name, text):
+    with pytest.raises(ValueError, match=f"has {name} between its cells; write it with commas"):
+        read_table(text(f"a{mark}b{mark}label\n1{mark}2{mark}x\n"))
+
+
+def test_what_other_programs_write_for_no_value_is_missing(text):
+    table = read_table(text("a,b,label\nNA,1,x\n2,NULL,y\n"))
+    assert table.x.tolist() == [["nan", "1"], ["2", "nan"]]
+
+
+def test_labels_as_bytes_are_text_of_utf_8(arrays_file):
+    y = np.array(["Süd".encode(), b"Nord"])
+    assert read_table(arrays_file(X=np.eye(2), y=y)).y.tolist() == ["Süd", "Nord"]
+    with pytest.raises(ValueError, match=r"text is no UTF-8: .*; store it as text"):
+        read_table(arrays_file(X=np.eye(2), y=np.array([b"S\xfcd", b"Nord"])))
+
+
+def test_an_archive_under_another_name_is_no_array(arrays_file):
+    path = arrays_file(X=np.eye(2))
+    with pytest.raises(ValueError, match="is no readable array: it is an archive"):
+        read_table(path.rename(path.with_suffix(".npy")))

@@ -16,8 +16,10 @@ from .study import Experiment, Study
 NO_LABELS = np.empty(0, dtype=np.int64)
 
 
-def user_task(source: Table, target: Table, seed: int) -> Task:
+def user_task(source: Table, target: Table, seed: int, group: str | None = None) -> Task:
     """Split the source into training and test rows; the target's labels, where there are some, only judge the result.
+
+    Rows with the same value in the column ``group`` beside the features stay together.
 
     Raises
     ------
@@ -25,7 +27,7 @@ def user_task(source: Table, target: Table, seed: int) -> Task:
         Data that cannot be adapted on; see `Domains.from_arrays`. Target labels that the source does not have.
     """
     domains = Domains.from_arrays(source, source.y, target)  # every complaint about the data comes before any work
-    train, test = split(domains.sources[0].y, seed)
+    train, test = split(domains.sources[0].y, seed, None if group is None else source.beside[group])
     known = target.labelled
     if target.y is not None:
         known &= [not is_unknown(label, domains.classes) for label in target.y.tolist()]
@@ -51,7 +53,7 @@ def adapt(study: Study, source: Table, target: Table, adapter: DomainAdapter, me
         Name of the method → fitted `DomainAdapter`.
     """
     (seed,) = study.seeds
-    task = user_task(source, target, seed)
+    task = user_task(source, target, seed, study.options.get("group"))
     estimators = {name: clone_with(adapter, name) for name in ("source-only", method)}
     for estimator in estimators.values():
         rehearse(estimator, (task.source.x, task.source.y, task.target.x))

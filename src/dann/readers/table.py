@@ -18,7 +18,7 @@ DEFAULT_LABELS = ("label", "y")
 DEFAULT_FEATURES = ("X", "x")
 WHOLE = re.compile(r"-?(0|[1-9]\d*)")  # 007 is a name
 NUMBER = re.compile(WHOLE.pattern + r"(\.\d+)?")
-MISSING = ("NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null")  # what R, pandas and databases write for no label
+MISSING = ("NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null")  # what R, pandas and databases write for no value
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +136,9 @@ def read_csv(path: Path, label: str | None, defaults: Sequence[str], drop: Seque
     if not lines:
         raise ValueError(f"{path} is empty; expected a header line with the names of the columns")
     header = [name.strip() for name in lines[0][1]]
+    if len(header) == 1 and (other := next((mark for mark in (";", "\t") if mark in header[0]), None)):
+        name = "tabs" if other == "\t" else f"{other!r}"
+        raise ValueError(f"{path} has {name} between its cells; write it with commas, and decimal points")
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise ValueError(f"{path} has two columns named {twice!r}")
@@ -168,9 +171,8 @@ def with_label(
         raise ValueError(f"{path} has no feature columns" + (f" beside the label {chosen[0]!r}" if chosen else ""))
     x = columns[:, features]
     if x.dtype == object:
-        x = np.where(x == "", "nan", x)  # an empty cell is a missing value, and reported as such
-    text = lambda values: np.array([v.decode() if isinstance(v, bytes) else v for v in values], dtype=object)  # noqa: E731
-    beside = {name: text(columns[:, names.index(name)]) for name in drop if name in names}
+        x = np.where(np.isin(x, ["", *MISSING]), "nan", x)  # a missing value, and reported as such
+    beside = {name: decoded(columns[:, names.index(name)]) for name in drop if name in names}
     return Table(x, y, [names[i] for i in features], beside)
 
 
@@ -181,14 +183,29 @@ def natural(values: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
     """
     as_text = classes is not None and np.asarray(classes).dtype.kind in "US"
     if values.dtype != object and not as_text:
-        return values.astype(str) if values.dtype.kind == "S" else values
+        return decoded(values) if values.dtype.kind == "S" else values
     none = {"", *MISSING, *(("-1",) if as_text and "-1" not in np.asarray(classes) else ())}
-    texts = ["" if v != v else (v.decode() if isinstance(v, bytes) else str(v)).strip() for v in values.tolist()]
+    texts = ["" if v != v else str(v).strip() for v in decoded(values).tolist()]
     known = [text for text in texts if text not in none]
     kind = int if all(map(WHOLE.fullmatch, known)) else float if all(map(NUMBER.fullmatch, known)) else str
     kind = str if as_text else kind
     y = [None if text in none else kind(text) for text in texts]
     return np.array(y, dtype=object if len(known) < len(y) else None)
+
+
+def decoded(values: np.ndarray) -> np.ndarray:
+    """Return values with bytes as text; an array of bytes alone becomes one of text.
+
+    Raises
+    ------
+    ValueError
+        Bytes that are no UTF-8.
+    """
+    try:
+        found = [v.decode() if isinstance(v, bytes) else v for v in values.tolist()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"text is no UTF-8: {error}; store it as text") from error
+    return np.array(found, dtype=None if values.dtype.kind == "S" else object)
 
 
 def read_npy(
@@ -246,7 +263,10 @@ def read_npz(path: Path, label: str | None, defaults: Sequence[str]) -> Table:
 def load_array(file: Any, path: Path, name: str = "") -> np.ndarray:
     """Read one array without unpickling anything."""
     try:
-        return np.load(file, allow_pickle=False)
+        array = np.load(file, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is an archive")
     except (ValueError, EOFError, OSError, MemoryError) as error:
         what = f"{path} ({name})" if name else str(path)
         raise ValueError(f"{what} is no readable array: {error}") from error
+    return array
