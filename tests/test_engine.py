@@ -342,7 +342,14 @@ def test_a_short_training_is_not_recorded(arrays, monkeypatch):
 def test_a_small_training_leaves_no_denormal_weights(arrays):
     x, xt = (np.c_[a, np.zeros(len(a), np.float32)] for a in (arrays.x, arrays.xt))  # a feature that tells nothing
     adapter = DomainAdapter(
-        "source-only", MLP((4,)), steps=140, batch_size=8, optimizer="sgd", momentum=0, device="cpu"
+        "source-only",
+        MLP((4,)),
+        steps=140,
+        batch_size=8,
+        optimizer="sgd",
+        momentum=0,
+        lr_schedule="constant",
+        device="cpu",
     )
     adapter.set_params(lr=0.1, weight_decay=5.0).fit(x, arrays.y, xt)  # halves its weights in every step
     dead = adapter.network_.encoder[0].weight[:, -1]

@@ -20,8 +20,9 @@ ONSET = 0.4
 
 
 def adapter(trouble="", onset=ONSET, **settings):
-    settings = {"steps": STEPS, "lr": 3e-3, "weight_decay": 1e-3, "compile": True, **settings}
-    return DomainAdapter(Planted(trouble=trouble, onset=onset), MLP((32,), domain_hidden=(16,)), **settings)
+    settings = {"steps": STEPS, "lr": 3e-3, "lr_schedule": "constant", "compile": True, **settings}
+    network = MLP((32,), "relu", domain_hidden=(16,))
+    return DomainAdapter(Planted(trouble=trouble, onset=onset), network, **settings)
 
 
 @pytest.fixture(scope="module")

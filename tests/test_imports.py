@@ -22,6 +22,7 @@ ROWS = [
     {"tuning"},
     {"plots", "report", "experiments"},
     {"cli"},
+    {"__main__"},
 ]
 ROW = {name: number for number, row in enumerate(ROWS) for name in row}
 STRANGERS = {frozenset({"methods", "engine"}), frozenset({"methods", "evidence"}), frozenset({"engine", "evidence"})}

@@ -139,9 +139,11 @@ def test_9_the_history_shows_whether_the_features_adapt(make_arrays):
     for weight in (0.0, 1.0):
         model = DomainAdapter(
             DANN(weight=weight),
-            MLP(hidden=(16, 16), domain_hidden=(16,)),
+            MLP((16, 16), "relu", domain_hidden=(16,)),
             steps=150,
             lr=0.01,
+            weight_decay=0.0,
+            lr_schedule="constant",
             batch_size=32,
             log_every=1,
         )

@@ -20,7 +20,15 @@ def lines():
 
 
 def regressor(method="dann", **settings):
-    settings = {"backbone": MLP((16,), domain_hidden=(32,)), "steps": 300, "batch_size": 32, "lr": 1e-2} | settings
+    network = MLP((16,), "relu", domain_hidden=(32,))
+    settings = {
+        "backbone": network,
+        "steps": 300,
+        "batch_size": 32,
+        "lr": 1e-2,
+        "weight_decay": 0.0,
+        "lr_schedule": "constant",
+    } | settings
     if METHODS[method].needs_pretraining:
         settings["pretrain_steps"] = 100
     return DomainRegressor(method, **settings)

@@ -100,10 +100,10 @@ class Adapter(BaseEstimator, ABC):
         pretrain_steps: int = 0,
         batch_size: int = 64,
         optimizer: str = "adam",
-        lr: float = 1e-3,
+        lr: float = 2e-3,
         momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        lr_schedule: str = "constant",
+        weight_decay: float = 1e-3,
+        lr_schedule: str = "cosine",
         averaging: float = 0.0,
         scaling: str = "standard",
         encoding: str = "joint",
@@ -774,10 +774,13 @@ class DomainAdapter(ClassifierMixin, Adapter):
         Rows of the target in a batch; the sources share as many again.
     optimizer : {"adam", "sgd"}
     lr : float
-        Learning rate at the start, > 0. The paper's is 0.01 with "sgd" and "annealing".
+        Learning rate at the start, > 0. The paper's is 0.01 with "sgd" and "annealing". The default, decay, schedule
+        and the defaults of `MLP` are what toys and tables did best with (docs/methods.md); encoders that were trained
+        before want a tenth of it.
     momentum : float
         Of "sgd", 0.9 in the paper; with "adam" its β1.
     weight_decay : float
+        ≥ 0, added to the gradient as that factor times the weights. Without it adversarial games swing.
     lr_schedule : {"constant", "annealing", "cosine"}
         Over the progress p: "annealing" is the paper's lr / (1 + 10 p)^0.75, "cosine" is lr (1 + cos πp) / 2.
     averaging : float

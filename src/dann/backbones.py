@@ -53,9 +53,10 @@ class MLP(Backbone):
     hidden : tuple of int
         Widths of the encoder; the last one is the width of the features.
     activation : {"relu", "sigmoid", "tanh"}
-        Also behind the last layer.
+        Also behind the last layer. Smooth ones end the adversarial game better.
     head_hidden, domain_hidden : tuple of int
-        Hidden widths of the label head and the domain head; () is a linear head.
+        Hidden widths of the label head and the domain head; () is a linear head. A narrow domain head does not learn
+        its rows by heart.
     dropout : float
         Probability to drop a hidden unit of the label head, 0 … 1.
     batch_norm : bool
@@ -64,9 +65,9 @@ class MLP(Backbone):
 
     ndim: ClassVar[int] = 1
     hidden: tuple[int, ...] = (64, 64)
-    activation: str = "relu"
+    activation: str = "tanh"
     head_hidden: tuple[int, ...] = ()
-    domain_hidden: tuple[int, ...] = (64,)
+    domain_hidden: tuple[int, ...] = (16,)
     dropout: float = 0.0
     batch_norm: bool = False
 

@@ -154,7 +154,14 @@ def test_known_target_labels_are_learned(make_arrays):
     """The target's classes are swapped; a few known labels tell."""
     data = make_arrays(80, 40)
     known = np.where(np.arange(40) < 10, 1 - data.yt, -1)
-    settings = {"backbone": MLP(hidden=(16,)), "steps": 150, "batch_size": 16, "lr": 0.01}
+    settings = {
+        "backbone": MLP((16,), "relu"),
+        "steps": 150,
+        "batch_size": 16,
+        "lr": 0.01,
+        "weight_decay": 0.0,
+        "lr_schedule": "constant",
+    }
     blind = DomainAdapter(DANN(weight=0.1), **settings).fit(data.x, data.y, data.xt)
     told = DomainAdapter(DANN(weight=0.1), **settings).fit(data.x, data.y, data.xt, known)
     swapped = 1 - data.yt[10:]

@@ -53,7 +53,9 @@ def test_it_moves_the_boundary_out_of_a_cluster():
         rng = np.random.default_rng(seed)
         y = rng.integers(2, size=400)
         x, xt = (np.stack([rng.normal(4 * y - 2 + move, 0.6), rng.normal(size=400)], 1) for move in (0.0, 1.7))
-        model = DomainAdapter("source-only", MLP((16,)), steps=300, random_state=seed).fit(x, y, xt)
+        model = DomainAdapter(
+            "source-only", MLP((16,)), steps=300, random_state=seed, lr=1e-3, weight_decay=0.0, lr_schedule="constant"
+        ).fit(x, y, xt)
         refined = model.adapt_to(xt, DIRTT(radius=0.5), steps=300)
         assert model.score(xt, y) < 0.93
         gains.append(refined.score(xt, y) - model.score(xt, y))

@@ -32,7 +32,17 @@ def test_it_moves_the_encoder_and_nothing_else(source, arrays):
 def test_classes_that_have_moved_are_found_again(make_arrays):
     data = make_arrays(200, 200)
     moved = data.xt + np.array([2.5, 0, 0], np.float32)  # the boundary of the source's model cuts off a part of class 0
-    adapter = DomainAdapter("source-only", MLP((16,)), steps=200, batch_size=32, scaling="none", device="cpu")
+    adapter = DomainAdapter(
+        "source-only",
+        MLP((16,), "relu"),
+        steps=200,
+        lr=1e-3,
+        batch_size=32,
+        weight_decay=0.0,
+        lr_schedule="constant",
+        scaling="none",
+        device="cpu",
+    )
     source = adapter.fit(data.x, data.y, data.xt)
     adapted = source.adapt_to(moved, steps=300, lr=3e-3)
     assert adapted.score(moved, data.yt) > source.score(moved, data.yt) + 0.05

@@ -45,7 +45,9 @@ def adapter(weight: float, width: int, steps: int) -> DomainAdapter:
     """Return the paper's shallow network: one sigmoid layer, linear heads; weight 0 is its plain net (NN)."""
     method = DANN(weight=weight, schedule="constant") if weight else "source-only"
     backbone = MLP(hidden=(width,), activation="sigmoid", domain_hidden=())
-    return DomainAdapter(method, backbone, steps=steps, lr=1e-3, scaling="none")
+    return DomainAdapter(
+        method, backbone, steps=steps, lr=1e-3, weight_decay=0.0, lr_schedule="constant", scaling="none"
+    )
 
 
 def held_out(data: Labelled, seed: int) -> tuple[Labelled, Labelled]:

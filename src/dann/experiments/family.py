@@ -34,7 +34,9 @@ def table_adapter(method: Any) -> DomainAdapter:
 
 def far_adapter(method: Any) -> DomainAdapter:
     """Return the estimator for the far blobs: coordinates as they are, or the distance would be scaled away."""
-    return table_adapter(method).set_params(backbone=MLP((20,), domain_hidden=(20,)), scaling="none", weight_decay=0.0)
+    return table_adapter(method).set_params(
+        backbone=MLP((20,), "relu", domain_hidden=(20,)), scaling="none", weight_decay=0.0
+    )
 
 
 def mnist_m_adapter(method: Any) -> DomainAdapter:

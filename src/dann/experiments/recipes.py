@@ -65,7 +65,7 @@ RECIPES: dict[str, Recipe] = {
         "the settings of the classic notebooks",
         DANN(weight=0.5, lr_multiplier=0.5),
         MNISTNet(same_padding=True),
-        {**GANIN, "batch_size": 32, "steps": 8_600, "initialization": "truncated-normal"},
+        {**GANIN, "batch_size": 32, "steps": 8_600, "initialization": "truncated-normal", "weight_decay": 0.0},
         binarise=True,
     ),
     "strong": Recipe(
