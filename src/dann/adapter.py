@@ -259,7 +259,8 @@ class Adapter(BaseEstimator, ABC):
         run, on_step
             As for `fit`.
         **settings
-            Parameters that differ from this estimator's, such as ``steps`` or ``lr``.
+            Parameters that differ from this estimator's, such as ``steps`` or ``lr``. That is a tenth of this estimator's
+            where it is not given: a fitted model that learns from its own predictions soon unlearns what is right.
 
         Returns
         -------
@@ -272,7 +273,7 @@ class Adapter(BaseEstimator, ABC):
             The method needs source rows; rows or settings that cannot be trained on.
         """
         check_is_fitted(self, "network_")
-        later = clone(self).set_params(**{"method": method, "pretrain_steps": 0, **settings})
+        later = clone(self).set_params(**{"method": method, "pretrain_steps": 0, "lr": self.lr / 10, **settings})
         later._check_settings()
         made = later._method()
         if not made.source_free:

@@ -56,7 +56,7 @@ def test_it_moves_the_boundary_out_of_a_cluster():
         model = DomainAdapter(
             "source-only", MLP((16,)), steps=300, random_state=seed, lr=1e-3, weight_decay=0.0, lr_schedule="constant"
         ).fit(x, y, xt)
-        refined = model.adapt_to(xt, DIRTT(radius=0.5), steps=300)
+        refined = model.adapt_to(xt, DIRTT(radius=0.5), steps=300, lr=1e-3)
         assert model.score(xt, y) < 0.93
         gains.append(refined.score(xt, y) - model.score(xt, y))
     assert min(gains) > 0.05

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import entr
 
+from .. import plots
 from ..adapter import DomainAdapter, TrainingWarning
 from ..assessment import LEAST_WIDTH, LEVEL
 from ..datasets import (
@@ -226,6 +227,7 @@ CHOSEN_ON = tuple(case.name for case in CASES[::2])  # what this package's rules
 REPORTED_ON = tuple(case.name for case in CASES[1::2])  # what they are judged by
 PLANTED_IN = ("moons-30", "digits")
 LATER = ("forgetting", "explosion")  # troubles that need something to spoil
+SAID = {"adapt": ("o", plots.SOURCE), "keep": ("s", plots.TARGET), "cannot tell": ("X", "#000000")}
 TIE = 0.02  # of accuracy: less is neither won nor lost
 
 
@@ -537,14 +539,19 @@ def draw(study: Study) -> None:
         for place, case in enumerate(reversed(shown)):
             own = accuracy(cases[case]["source-only"])
             best = max(map(accuracy, cases[case].values())) - own
-            got = accuracy(cases[case][verdicts[case]["choice"]]) - own
+            got = of_model(cases[case][verdicts[case]["choice"]]) - own
             ax.plot([0, best], [place, place], color="#cccccc", lw=5, solid_capstyle="butt")
-            kind = {"adapt": "o", "keep": "s", "cannot tell": "x"}[verdicts[case]["decision"]]
-            ax.plot(got, place, kind, color="#d95f02" if got < -TIE else "#1b9e77", ms=5)
+            marker, colour = SAID[verdicts[case]["decision"]]
+            ax.plot(got, place, marker, color=colour, ms=6)
+        for decision, (marker, colour) in SAID.items():
+            ax.plot([], [], marker, color=colour, label=decision)
+        ax.plot([], [], color="#cccccc", lw=5, label="best method, mean")
+        ax.legend(loc="lower right", fontsize=8, title="verdict")
         ax.axvline(0, color="black", lw=0.8)
-        ax.set_yticks(range(len(shown)), [case[0] for case in reversed(shown)], fontsize=7)
+        labels = [f"{case[0]} *" if case[0] in REPORTED_ON else case[0] for case in reversed(shown)]
+        ax.set_yticks(range(len(shown)), labels, fontsize=7)
         ax.set_ylim(-1, len(shown))
-        ax.set_xlabel("gain on source-only (oracle): circle adapt, square keep, cross cannot tell; grey: best")
+        ax.set_xlabel("gain of the chosen model on source-only's mean (oracle); * nothing was chosen by these cases")
 
 
 EXPERIMENT = Experiment(
