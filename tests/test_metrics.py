@@ -24,6 +24,12 @@ def test_accuracy_loss_and_confusion_worked_out_by_hand():
     assert scores["n"] == 4
 
 
+def test_rare_classes_count_as_much_in_the_balanced_accuracy():
+    assert classification_metrics(P, Y)["balanced_accuracy"] == pytest.approx((1 + 0.5 + 1) / 3)
+    rare = np.array([1] + [0] * 9)
+    assert classification_metrics(np.tile([0.9, 0.1, 0.0], (10, 1)), rare)["balanced_accuracy"] == 0.5
+
+
 def test_adjusted_rand_index_worked_out_by_hand():
     # 1 of the 6 pairs share a true class, 1 a predicted one, none both: (0 - 1/6) / (1 - 1/6)
     assert classification_metrics(P, Y)["ari"] == pytest.approx(-0.2)

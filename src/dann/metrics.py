@@ -18,19 +18,22 @@ def classification_metrics(probabilities: np.ndarray, y: np.ndarray) -> dict[str
     Returns
     -------
     dict
-        "accuracy" (0 … 1), "loss" (mean cross entropy in nats), "ari" (adjusted Rand index between true and predicted
+        "accuracy" (0 … 1), "balanced_accuracy" (the mean of the accuracies on every class that has rows), "loss" (mean cross entropy in nats), "ari" (adjusted Rand index between true and predicted
         classes, at most 1, 0 by chance), "confusion" (K × K list, rows true, columns predicted), "largest_share" (the
         part of the rows that went to the most predicted class; near 1 tells of a collapsed model), "n" (rows).
     """
     from sklearn.metrics import accuracy_score, adjusted_rand_score, confusion_matrix
 
     predicted = probabilities.argmax(1)
+    confusion = confusion_matrix(y, predicted, labels=np.arange(probabilities.shape[1]))
+    rows = confusion.sum(1)
     likelihood = probabilities[np.arange(len(y)), y].clip(1e-12)
     return {
         "accuracy": float(accuracy_score(y, predicted)),
+        "balanced_accuracy": float(np.mean(confusion.diagonal()[rows > 0] / rows[rows > 0])),
         "loss": float(-np.log(likelihood).mean()),
         "ari": float(adjusted_rand_score(y, predicted)),
-        "confusion": confusion_matrix(y, predicted, labels=np.arange(probabilities.shape[1])).tolist(),
+        "confusion": confusion.tolist(),
         "largest_share": float(np.bincount(predicted).max() / len(predicted)),
         "n": len(y),
     }
