@@ -259,8 +259,8 @@ class Adapter(BaseEstimator, ABC):
         run, on_step
             As for `fit`.
         **settings
-            Parameters that differ from this estimator's, such as ``steps`` or ``lr``. That is a tenth of this estimator's
-            where it is not given: a fitted model that learns from its own predictions soon unlearns what is right.
+            Parameters that differ from this estimator's, such as ``steps``. Where ``lr`` is not given it is a tenth of
+            this estimator's: a fitted model that learns from its own predictions soon unlearns what is right.
 
         Returns
         -------

@@ -18,9 +18,10 @@ def classification_metrics(probabilities: np.ndarray, y: np.ndarray) -> dict[str
     Returns
     -------
     dict
-        "accuracy" (0 … 1), "balanced_accuracy" (the mean of the accuracies on every class that has rows), "loss" (mean cross entropy in nats), "ari" (adjusted Rand index between true and predicted
-        classes, at most 1, 0 by chance), "confusion" (K × K list, rows true, columns predicted), "largest_share" (the
-        part of the rows that went to the most predicted class; near 1 tells of a collapsed model), "n" (rows).
+        "accuracy" (0 … 1), "balanced_accuracy" (the mean of the accuracies on every class that has rows), "loss" (mean
+        cross entropy in nats), "ari" (adjusted Rand index between true and predicted classes, at most 1, 0 by chance),
+        "confusion" (K × K list, rows true, columns predicted), "largest_share" (the part of the rows that went to the
+        most predicted class; near 1 tells of a collapsed model), "n" (rows).
     """
     from sklearn.metrics import accuracy_score, adjusted_rand_score, confusion_matrix
 
