@@ -934,3 +934,16 @@ def test_pretraining_draws_rows_by_their_weight(arrays):
     settings = {"scaling": "none", "pretrain_steps": 5, "steps": 1}
     same = [adapter(**settings).fit(x, arrays.y, arrays.xt, sample_weight=weight) for x in (arrays.x, other)]
     np.testing.assert_array_equal(*(model.predict_proba(arrays.xt) for model in same))
+
+
+def test_a_model_file_does_not_depend_on_the_defaults_of_what_it_names(arrays, tmp_path):
+    path = DomainAdapter("dann", steps=1).fit(arrays.x, arrays.y, arrays.xt).save(tmp_path / "m")
+    kept = load_model(path)[1]["adapter"]
+    assert kept["backbone"] == {"name": "mlp", "params": lists(MLP())}
+    assert kept["method"] == {"name": "dann", "params": DANN().get_params()}
+    assert DomainAdapter.load(path).backbone == MLP()
+
+
+def lists(backbone):
+    """Return the settings of a backbone as JSON has them."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in backbone.get_params().items()}

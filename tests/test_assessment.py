@@ -485,3 +485,15 @@ def test_a_model_of_one_class_is_told():
 def trainings_of(y, others):
     """Evidence of a model that tells both classes in the target."""
     return [replace(e, source_y=y) for e in trainings(0.9)][: len(others)]
+
+
+def test_classes_that_the_target_may_lack_are_told():
+    rows = np.random.default_rng(2)
+    y = rows.integers(2, size=300)
+    sure = np.where((y[:, None] == [0, 1]), 4.0, 0.0)
+    one = [
+        replace(e, source_y=y, source_logits=sure, target_logits=np.tile([4.0, 0.0], (300, 1))) for e in trainings(0.9)
+    ]
+    says = "1 of 2 classes: source-only hardly predicts them for the target"
+    assert any(says in reason for reason in assess({"source-only": one}).reasons)
+    assert not any(says in reason for reason in assess({"source-only": trainings(0.9)}).reasons)

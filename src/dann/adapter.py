@@ -651,13 +651,8 @@ class Adapter(BaseEstimator, ABC):
         """Return the settings as JSON values: what rebuilds this estimator."""
         params = self.get_params(deep=False)
         for key in ("method", *OBJECTS):
-            value = params[key]
-            if not isinstance(value, str):
-                names = {kind: name for name, kind in OBJECTS.get(key, {}).items()}
-                name = name_of(value) if key == "method" else names.get(type(value))
-                settings = value.get_params() if hasattr(value, "get_params") else {}
-                kept = {k: v for k, v in settings.items() if not isinstance(v, Method) and (name or is_plain(v))}
-                params[key] = {"name": name, "params": kept}
+            if not isinstance(params[key], str):
+                params[key] = described(key, params[key])
         if isinstance(self.class_weight, dict):
             params["class_weight"] = [list(pair) for pair in self.class_weight.items()]  # JSON's keys are all text
         return params
@@ -669,8 +664,8 @@ class Adapter(BaseEstimator, ABC):
         """
         check_is_fitted(self, "network_")
         adapter = self.config()
-        if type(self.method_) is not type(self._method()):  # a guard's alarm made source-only of it
-            adapter["method"] = "source-only"
+        # what a name stands for may have other settings in later versions
+        adapter |= {"method": described("method", self.method_), "backbone": described("backbone", self._backbone())}
         config = {
             "version": runs.version(),
             "task": self.task,
@@ -820,7 +815,8 @@ class DomainAdapter(ClassifierMixin, Adapter):
         "auto" takes a CUDA device where there is one, else the CPU.
     random_state : int or None
         Seed of everything random; None draws one and keeps it as `seed_`. The same seed, data, settings, device and
-        number of threads give the same weights, on the CPU bit for bit. The global random state is not touched.
+        number of threads give the same weights, on the CPU bit for bit. The global random state is not touched: fits in
+        several threads of a process run one after the other.
 
     Attributes
     ----------
@@ -1125,6 +1121,15 @@ def named(value: Any, make: Callable[[str], Any], given: Any, what: str) -> Any:
     now = made.get_params()
     params = {key: like(v, now.get(key)) for key, v in value["params"].items() if given is None or key in now}
     return clone(made).set_params(**params)
+
+
+def described(key: str, value: Any) -> dict[str, Any]:
+    """Return a method, a backbone or an augmentation as JSON values: its name, if it has one, and its settings."""
+    names = {kind: name for name, kind in OBJECTS.get(key, {}).items()}
+    name = name_of(value) if key == "method" else names.get(type(value))
+    settings = value.get_params() if hasattr(value, "get_params") else {}
+    kept = {k: v for k, v in settings.items() if not isinstance(v, Method) and (name or is_plain(v))}
+    return {"name": name, "params": kept}
 
 
 def check_layers(configs: Sequence[Any], tensors: int) -> None:

@@ -34,6 +34,7 @@ LABELS = 10  # labelled rows, from which on they have a say in the choice
 SURE = 0.9
 OPEN = 0.5  # width of an interval, from which on it is no reason to keep source-only
 NOTHING = 0.9  # width from which on it is none to adapt either: clusters are, with less than that
+ABSENT = 0.1  # of a class's share in the source: less may be none
 MOST = 0.95  # of the target's rows in one predicted class, from which on it is told
 CHANCE = 0.05  # of predictions on the source that are independent of its labels to look as they do
 
@@ -225,6 +226,11 @@ def assess(
     best = max(gains, key=gains.__getitem__, default=None)
     shift = diagnose(reference)
     reasons += shift.sentences()
+    if gone := int((np.array(shift.weights or [1.0]) < ABSENT).sum()):
+        reasons.append(
+            f"{gone} of {reference.n_classes} classes: {baseline} hardly predicts them for the target; if it lacks "
+            "them, clusters mislead, as many as there are classes, and so may this verdict"
+        )
     unseen = reference.n_classes - len(np.unique(reference.source_y))
     if unseen:
         of = f"{unseen} of the {reference.n_classes} classes"
