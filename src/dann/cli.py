@@ -231,7 +231,7 @@ def compare(
     if json is not None:
         write_report(json, found.report())
     for table in side_by_side(found):
-        console.print(table)
+        _show(table)
     for line in (*found.assessment.reasons, *columns_that_shift(*data)):
         _say(f"- {line}")
     console.print(f"\n[bold]Verdict:[/bold] {found.assessment.sentence}", markup=True, highlight=False, soft_wrap=True)
@@ -572,13 +572,21 @@ def _print(study: "Study", json: Path | None) -> None:
 
     if json is not None:
         write_report(json, study.report())
-    console.print((study.experiment.table or summary)(study.report()))
+    _show((study.experiment.table or summary)(study.report()))
     seeds = ", ".join(map(str, study.seeds))
     _say(f"Seed{'s' if len(study.seeds) > 1 else ''}: {seeds}   Run folder: {study.folder}")
     for path in study.figures:
         _say(f"  {path}")
     if json is not None:
         _say(f"Rows: {json}")
+
+
+def _show(table: Any) -> None:
+    """Print a table, and its notes below in lines as long as they are."""
+    notes, table.caption = table.caption, None
+    console.print(table)
+    if notes:
+        console.print(notes, highlight=False, soft_wrap=True)
 
 
 def _say(text: str) -> None:
