@@ -64,7 +64,13 @@ def by_hand(task, batches, args):
 def by_engine(task, repeat, args):
     """Return the engine's loop, set up as the estimator sets it up."""
     method = DANN()
-    estimator = DomainAdapter(method, MLP((64, 64), activation="tanh", domain_hidden=(args.width,)))
+    estimator = DomainAdapter(
+        method,
+        MLP((64, 64), activation="tanh", domain_hidden=(args.width,)),
+        lr=1e-3,
+        weight_decay=0.0,
+        lr_schedule="constant",
+    )
     domains = Domains.from_arrays(task.source.x, task.source.y, task.target.x)
     estimator.classes_, estimator.shape_, estimator.n_domains_ = domains.classes, domains.shape, 2
     net = estimator._build(Normalize.fit([d.x for d in domains.all], "standard"), method)

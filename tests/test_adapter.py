@@ -1,4 +1,9 @@
 import copy
+import os
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +20,7 @@ from torch import nn
 import dann.adapter
 from dann import (
     CDAN,
+    DAN,
     DANN,
     MCC,
     MLP,
@@ -836,8 +842,6 @@ def test_modes_of_the_users_own_change_nothing(mode, arrays):
 
 
 def test_trainings_in_threads_are_those_of_one_thread(arrays):
-    from concurrent.futures import ThreadPoolExecutor
-
     def trained(seed):
         network = MLP((16,), dropout=0.5)
         fitted = adapter(backbone=network, random_state=seed, steps=60).fit(arrays.x, arrays.y, arrays.xt)
@@ -947,3 +951,81 @@ def test_a_model_file_does_not_depend_on_the_defaults_of_what_it_names(arrays, t
 def lists(backbone):
     """Return the settings of a backbone as JSON has them."""
     return {key: list(value) if isinstance(value, tuple) else value for key, value in backbone.get_params().items()}
+
+
+def test_lists_of_numbers_that_are_no_layers_are_no_reason_to_refuse_a_file(arrays, tmp_path):
+    method = DAN(scales=tuple(2.0**k for k in range(-6, 7)))
+    path = DomainAdapter(method, steps=1).fit(arrays.x, arrays.y, arrays.xt).save(tmp_path / "m")
+    assert DomainAdapter.load(path).method == method
+
+
+def test_loading_in_one_thread_leaves_a_training_in_another_alone(arrays, tmp_path):
+    own = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.ReLU())
+    path = adapter(backbone=own).fit(arrays.x, arrays.y, arrays.xt).save(tmp_path / "m")
+    alone = adapter(backbone=own, steps=40).fit(arrays.x, arrays.y, arrays.xt)
+    threads = []
+
+    def load(_):
+        threads.append(threading.Thread(target=DomainAdapter.load, args=(path,), kwargs={"backbone": own}))
+        threads[-1].start()
+
+    beside = adapter(backbone=own, steps=40).fit(arrays.x, arrays.y, arrays.xt, on_step=load)
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(beside.predict_proba(arrays.xt), alone.predict_proba(arrays.xt))
+
+
+def test_threads_give_the_users_default_precision_back(arrays):
+    torch.set_default_dtype(torch.float64)
+    try:
+        with ThreadPoolExecutor(3) as pool:
+            found = list(
+                pool.map(lambda seed: adapter(random_state=seed, steps=30).fit(arrays.x, arrays.y, arrays.xt), range(4))
+            )
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {p.dtype for model in found for p in model.network_.parameters()} == {torch.float32}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_forked_in_the_midst_of_a_training_can_train():
+    code = """if True:
+        import os, threading, numpy as np
+        from dann import DomainAdapter
+        x, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
+        started, done = threading.Event(), threading.Event()
+        def hold(step):
+            started.set()
+            done.wait(60)
+        thread = threading.Thread(target=lambda: DomainAdapter(steps=1).fit(x, y, x, on_step=hold))
+        thread.start()
+        started.wait(60)
+        child = os.fork()
+        if not child:
+            DomainAdapter(steps=1).fit(x, y, x)
+            os._exit(7)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        done.set()
+    """
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert run.stdout.strip() == "7"
+
+
+def test_masked_labels_are_not_known(arrays):
+    hidden = np.ma.array(arrays.yt, mask=np.arange(24) >= 6)
+    some = [label if k < 6 else None for k, label in enumerate(arrays.yt)]
+    fits = [adapter().fit(arrays.x, arrays.y, arrays.xt, labels) for labels in (hidden, some)]
+    np.testing.assert_array_equal(*(model.predict_proba(arrays.xt) for model in fits))
+    assert fits[0].evaluate(arrays.xt, hidden)["n"] == 6
+    with pytest.raises(ValueError, match="y has 1 missing labels"):
+        adapter().fit(arrays.x, np.ma.array(arrays.y, mask=np.arange(40) == 3), arrays.xt)
+
+
+def test_what_goes_on_without_the_source_goes_slower_once(arrays):
+    model = adapter(lr=0.01).fit(arrays.x, arrays.y, arrays.xt)
+    later = model.adapt_to(arrays.xt, "shot", steps=1)
+    assert later.lr == pytest.approx(0.001)
+    assert later.adapt_to(arrays.xt, "shot", steps=1).lr == pytest.approx(0.001)
+    assert model.adapt_to(arrays.xt, "shot", steps=1, lr=0.5).lr == 0.5

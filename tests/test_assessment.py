@@ -497,3 +497,13 @@ def test_classes_that_the_target_may_lack_are_told():
     says = "1 of 2 classes: source-only hardly predicts them for the target"
     assert any(says in reason for reason in assess({"source-only": one}).reasons)
     assert not any(says in reason for reason in assess({"source-only": trainings(0.9)}).reasons)
+
+
+def test_fewer_than_ten_labels_do_not_overturn_a_verdict():
+    candidates = {"source-only": trainings(0.85), "dann": trainings(0.97)}
+    assert assess(candidates).choice == "dann"
+    wrong = np.flatnonzero(candidates["dann"][0].target_predicted != truth())[:2]
+    for known in (wrong[:1], wrong):
+        told = assess(candidates, labelled=(known, truth()[known]))
+        assert (told.decision, told.choice) == ("adapt", "dann")
+        assert not any("is wrong here" in reason for reason in told.reasons)

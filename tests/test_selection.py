@@ -500,3 +500,18 @@ def test_an_unknown_checkpoint_is_refused(data, make_arrays):
     seen = compare(*data, ["dann"], adapter=base(steps=4), seeds=1, y_oracle=make_arrays(160, 150).yt)
     with pytest.raises(ValueError, match="unknown checkpoint 'end'"):
         seen.oracle("dann", "end")
+
+
+def test_groups_of_any_size_leave_about_a_fifth():
+    random = np.random.default_rng(0)
+    shares = []
+    for seed in range(20):
+        sizes = np.maximum(1, random.lognormal(2, 1, 12)).astype(int)
+        groups = np.repeat(np.arange(12), sizes)
+        codes = np.arange(len(groups)) % 2
+        shares.append(len(split(codes, seed, groups)[1]) / len(codes))
+    assert np.abs(np.array(shares) - 0.2).mean() < 0.05
+    few = np.array([0, 0, 1, 1, 2, 2])  # fewer rows of each class than folds
+    train, test = split(few, 0, np.array([0, 1, 2, 3, 4, 5]))
+    assert set(few[train]) == {0, 1, 2}
+    assert len(test)

@@ -10,5 +10,6 @@ from dann.datasets import moons
 gate = Gate()
 task = moons(seed=0)
 network = MLP((64, 64), activation="tanh", domain_hidden=(32,))
-estimator = DomainAdapter(DANN(), network, batch_size=32, steps=10**6, log_every=10**6, device=sys.argv[1])
+settings = {"lr": 1e-3, "weight_decay": 0.0, "lr_schedule": "constant"}
+estimator = DomainAdapter(DANN(), network, batch_size=32, steps=10**6, log_every=10**6, device=sys.argv[1], **settings)
 estimator.fit(task.source.x, task.source.y, task.target.x, on_step=gate)

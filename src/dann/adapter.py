@@ -32,6 +32,7 @@ from .domains import (
     is_unknown,
     match_inputs,
     target_labels,
+    unmasked,
 )
 from .engine import RECORDING_PAYS, Step, WeightAverage, train
 from .evidence import CROWD, Evidence, Structure, mixtures, structure_of
@@ -54,6 +55,7 @@ LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {
     "annealing": annealing,
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
 }
+LAYERS = ("hidden", "head_hidden", "domain_hidden", "channels", "depth")  # settings that say how many layers there are
 OBJECTS: dict[str, Mapping[str, type]] = {  # settings that may be objects, and the classes that files can name
     "backbone": BACKBONES,
     "augmentation": AUGMENTATIONS,
@@ -61,9 +63,19 @@ OBJECTS: dict[str, Mapping[str, type]] = {  # settings that may be objects, and 
 }
 ON_COLLAPSE = ("warn", "stop", "source-only")
 CHECKPOINT_SECONDS = 15.0
-TRAINING = threading.RLock()  # threads train one after the other: random numbers and modes are the whole process's
+TRAINING = threading.RLock()  # threads train one after the other: random numbers are the whole process's
 LOOKED_AT = 1000  # rows of each domain, for an assessment
 MIXED = 0.55  # share of the larger part in a mixture of two rows
+
+
+def renew_lock() -> None:
+    """Forget, in a process that was forked, that a thread of the other one is training."""
+    global TRAINING
+    TRAINING = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=renew_lock)
 
 
 class TrainingFailed(RuntimeError):
@@ -259,8 +271,8 @@ class Adapter(BaseEstimator, ABC):
         run, on_step
             As for `fit`.
         **settings
-            Parameters that differ from this estimator's, such as ``steps``. Where ``lr`` is not given it is a tenth of
-            this estimator's: a fitted model that learns from its own predictions soon unlearns what is right.
+            Parameters that differ from this estimator's. Where ``lr`` is not given it is a tenth of that of the training
+            on the source, and ``steps`` should be few: what learns from its own predictions soon unlearns what is right.
 
         Returns
         -------
@@ -273,7 +285,8 @@ class Adapter(BaseEstimator, ABC):
             The method needs source rows; rows or settings that cannot be trained on.
         """
         check_is_fitted(self, "network_")
-        later = clone(self).set_params(**{"method": method, "pretrain_steps": 0, "lr": self.lr / 10, **settings})
+        lr = self.lr if self.method_.source_free else self.lr / 10
+        later = clone(self).set_params(**{"method": method, "pretrain_steps": 0, "lr": lr, **settings})
         later._check_settings()
         made = later._method()
         if not made.source_free:
@@ -735,12 +748,11 @@ class Adapter(BaseEstimator, ABC):
             known = method is None and backbone is None
             # shapes alone, where no code of the user's may look at values: sizes that the file does not back with
             # weights then cost no memory
-            with torch.device("meta") if known else isolated_seed(0, torch.device("cpu")):
+            with TRAINING, torch.device("meta") if known else isolated_seed(0, torch.device("cpu")):
                 normalize = Normalize(mean, scale, per_image=adapter.scaling == "image")
                 net = adapter._build(normalize, adapter.method_)
             fits(tensors, net.state_dict())
             net.load_state_dict(tensors, assign=True)
-            adapter._check_settings()
         except runs.ModelFileError:
             raise
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
@@ -1082,7 +1094,7 @@ def scored(X: Any, y: Any, sample_weight: Any, unknown: Callable[[Any], bool]) -
     ValueError
         No label is known, or labels or weights are not one a row.
     """
-    labels = np.asarray(y, dtype=object)
+    labels = np.asarray(unmasked(y), dtype=object)
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     left_out = labels.ndim == 1 and np.array([unknown(label) for label in labels], dtype=bool)
     if not np.any(left_out):
@@ -1136,9 +1148,10 @@ def check_layers(configs: Sequence[Any], tensors: int) -> None:
     """Raise ValueError where a file asks for more layers than it has tensors: building them might never end."""
     for config in configs:
         settings = config["params"] if isinstance(config, dict) else {}
-        counts = [len(value) for value in settings.values() if isinstance(value, list)]
-        if max([*counts, settings.get("depth") or 0]) > tensors:
-            raise ValueError(f"it asks for {max(counts, default=0)} layers or more, and holds {tensors} tensors")
+        named = {key: value for key, value in settings.items() if key.rpartition("__")[2] in LAYERS}
+        counts = [len(value) if isinstance(value, list) else value or 0 for value in named.values()]
+        if max(counts, default=0) > tensors:
+            raise ValueError(f"it asks for {max(counts)} layers or more, and holds {tensors} tensors")
 
 
 def fits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:

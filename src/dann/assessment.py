@@ -45,10 +45,9 @@ class Estimate(NamedTuple):
     accuracy: float
     low: float
     high: float
-    parts: dict[
-        str, float
-    ]  # "atc", "agreement", "input-ami", "relative" to the source's if "told", "source", "leader",
-    # and the probability that labels have "contradicted" them
+    # "atc", "agreement", "input-ami", "relative" to the source's if "told", "source", "leader", and the probability
+    # that labels have "contradicted" them
+    parts: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -206,8 +205,9 @@ def assess(
         name: why for name in candidates if name != baseline and (why := flaws(estimates, name, baseline, alarms))
     }
     estimates = beside_leader(estimates, candidates, [name for name in candidates if name not in ruled_out])
-    reasons = []
+    reasons, blind = [], estimates
     if labelled is not None and len(labelled[0]):
+        estimates = dict(estimates)
         for name, trainings in candidates.items():
             before, right = estimates[name], right_of(trainings, labelled)
             estimates[name] = after = updated(before, right.sum(1).mean(), right.shape[1])
@@ -215,7 +215,7 @@ def assess(
             reasons.append(
                 f"{name}: {len(labelled[0])} labels make the interval {widths[1]:.2f} wide instead of {widths[0]:.2f}"
             )
-            if after.parts["contradicted"] > 0.5:
+            if after.parts["contradicted"] > 0.5 and len(labelled[0]) >= LABELS:
                 reasons.append(
                     f"{name}: {right.mean():.2f} of them are right, and {before.accuracy:.2f} was the estimate: what "
                     "can be told without labels is wrong here"
@@ -259,7 +259,8 @@ def assess(
         decision, choice = ("adapt", best) if gains[best] > least else ("keep", baseline)
         found = doubts(candidates[baseline], baseline, estimates[best])
         if decision == "adapt":
-            found += open_signs(estimates[best], best, NOTHING) + behind(estimates, best, baseline)
+            signs = estimates if labelled is not None and len(labelled[0]) >= LABELS else blind
+            found += open_signs(signs[best], best, NOTHING) + behind(signs, best, baseline)
         if found:
             decision, choice = "cannot tell", baseline
             reasons += found

@@ -127,7 +127,7 @@ def adapt(
 
     _check(device, json)
     drop = drop if group is None else (*drop, group)
-    _check_kept((source, target), (json,))
+    _check_kept((source, target), (json, (out or Path("runs") / "adapt") / "target_predictions.csv"))
     made = method_of(method)
     if made.uses_target_labels:
         raise ValueError(f"{method} trains on target labels, which adapt never does; choose another method")
@@ -185,7 +185,7 @@ def compare(
 
     _check(device, json)
     drop = drop if group is None else (*drop, group)
-    _check_kept((source, target), (json,))
+    _check_kept((source, target), (json, (out or Path("runs") / "compare") / "target_predictions.csv"))
     names = METHODS if methods is None else tuple(filter(None, map(str.strip, methods.split(","))))
     settings = _settings(set, {"random_state": "--seeds", "method": "--methods", "device": "--device"})
     of_method = {key: settings.pop(key) for key in list(settings) if key.startswith("method__")}

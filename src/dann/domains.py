@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 UNKNOWN = -1
+MOST_CHANNELS = 16  # of images whose last axis may be theirs
 LARGEST = 1e18  # of a feature: squares of more, summed over rows, leave single precision
 SPOILED = 0.01  # of a column's deviation, that rounding to single precision may take
 LOOKED_AT = 1_000_000  # numbers, for that
@@ -141,7 +142,7 @@ class Domains:
         else:
             x_target = as_inputs(arrange(X_target, columns, "the target"), "the target", rounding=rounding)
         match_inputs(x_target, x.shape[1:], x.dtype, "the target")
-        if x.ndim == 4 and x.shape[1] == x.shape[2] != x.shape[3] and x.shape[1] > 1:
+        if x.ndim == 4 and x.shape[1] == x.shape[2] > x.shape[3] and x.shape[3] <= MOST_CHANNELS:
             channels, height, width = x.shape[1:]
             warnings.warn(
                 f"rows of shape {x.shape[1:]} are taken for {channels} channels of {height}x{width} pixels; where "
@@ -225,9 +226,7 @@ def as_inputs(x: Any, what: str, *, rounding: list[np.ndarray] | None = None) ->
     """
     if hasattr(x, "toarray"):  # a scipy sparse matrix
         x = x.toarray()
-    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
-        x = np.ma.filled(x.astype(np.float64), np.nan)  # missing, and reported as such
-    a = np.asarray(x)
+    a = np.asarray(unmasked(x))
     if a.dtype.kind in "OUS":
         a = numbers_from(a, names_of(x), what)
     if a.dtype.kind not in "buif":
@@ -329,6 +328,15 @@ def match_inputs(x: np.ndarray, shape: tuple[int, ...], dtype: Any, what: str) -
         raise ValueError(f"{what} has {x.dtype} pixels, the source has {dtype}: give both as uint8 or both as floats")
 
 
+def unmasked(values: Any) -> Any:
+    """Return a masked array with None for what is masked, and others as they are: NumPy drops masks without a word."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        plain = np.array(values.data, dtype=object)
+        plain[np.ma.getmaskarray(values)] = None
+        return plain
+    return values
+
+
 def is_missing(value: Any) -> bool:
     """Whether a value is None, NaN, NaT or pandas' NA."""
     same = value == value  # NaN and NaT are not; NA does not say
@@ -348,7 +356,7 @@ def as_labels(y: Any, n: int, what: str, ignore: np.ndarray | None = None) -> np
     ValueError
         Not one label a row, or missing labels.
     """
-    a = np.asarray(y)
+    a = np.asarray(unmasked(y))
     if a.ndim == 2 and a.shape[1] == 1:
         a = a[:, 0]
     if a.shape != (n,):
@@ -386,7 +394,7 @@ def as_numbers(y: Any, n: int, what: str, ignore: np.ndarray | None = None) -> n
     ValueError
         Not one finite number a row.
     """
-    a = np.asarray(y)
+    a = np.asarray(unmasked(y))
     if a.ndim == 2 and a.shape[1] == 1:
         a = a[:, 0]
     if a.shape != (n,):
@@ -423,7 +431,7 @@ def target_labels(y: Any, n: int, classes: np.ndarray | None) -> np.ndarray:
     coded = np.full(n, np.nan) if classes is None else np.full(n, UNKNOWN, dtype=np.int64)
     if y is None:
         return coded
-    given = np.asarray(y, dtype=object).ravel()
+    given = np.asarray(unmasked(y), dtype=object).ravel()
     if len(given) != n:
         raise ValueError(f"y_target has {len(given)} labels for {n} target rows")
     known = np.array([not (is_missing(v) if classes is None else is_unknown(v, classes)) for v in given], dtype=bool)

@@ -119,7 +119,7 @@ def inside(context: Callable[[], AbstractContextManager[None]], moves: Moves) ->
 def update(optimizer: Optimizer, parameters: Sequence[nn.Parameter], terms: Terms) -> None:
     """Take one optimiser step of some parameters on the sum of the terms; the others stay as they are."""
     for name, term in terms.items():
-        if not isinstance(term, Tensor) or term.dim():
+        if not isinstance(term, Tensor) or term.numel() != 1:
             seen = f"shape {tuple(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
             raise ValueError(f"the term {name!r} is no single number of a tensor, but {seen}: take its mean or sum")
     losses = [term for term in terms.values() if term.requires_grad]  # one that no weight changes is there to be seen

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
@@ -13,23 +14,33 @@ PRECISIONS = ("auto", "fp32", "bf16")
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
 LARGEST, USUAL = 2**31 - 1, 32 * 2**20
 _keepers = 0
+_counting, _inside, _before = threading.Lock(), 0, torch.float32
 
 
 @contextmanager
 def usual_modes() -> Iterator[None]:
     """Compute inside the block as PyTorch does by itself: single precision, gradients, no autocast of the user's."""
-    before = torch.get_default_dtype()
-    with ExitStack() as stack:
-        for kind in ("cpu", "cuda"):
-            if torch.is_autocast_enabled(kind):
-                stack.enter_context(torch.autocast(kind, enabled=False))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        torch.set_default_dtype(torch.float32)
-        try:
+    global _inside, _before
+    with (
+        _counting
+    ):  # the default precision is the whole process's: the first thread sets it, the last one gives it back
+        if not _inside:
+            _before = torch.get_default_dtype()
+            torch.set_default_dtype(torch.float32)
+        _inside += 1
+    try:
+        with ExitStack() as stack:
+            for kind in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(kind):
+                    stack.enter_context(torch.autocast(kind, enabled=False))
+            stack.enter_context(torch.inference_mode(False))
+            stack.enter_context(torch.enable_grad())
             yield
-        finally:
-            torch.set_default_dtype(before)
+    finally:
+        with _counting:
+            _inside -= 1
+            if not _inside:
+                torch.set_default_dtype(_before)
 
 
 @contextmanager

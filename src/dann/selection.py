@@ -709,12 +709,15 @@ def split_groups(codes: np.ndarray, seed: int, groups: np.ndarray) -> tuple[np.n
     if groups.shape != codes.shape:
         raise ValueError(f"groups have shape {groups.shape}; expected one for each of the {len(codes)} rows")
     number = np.unique(groups.astype(str), return_inverse=True)[1]
-    parts = min(round(1 / HELD_OUT), number.max() + 1)
+    parts = min(round(1 / HELD_OUT), number.max() + 1, np.bincount(codes).max())
     if parts < 2:
-        raise ValueError("all rows of the source are of one group: none is left to test on")
+        raise ValueError(
+            "all rows of the source are of one group, or classes have one row each: none is left to test on"
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # classes of fewer rows than parts
-        for train, test in StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(codes, codes, number):
-            if len(np.unique(codes[train])) == len(np.unique(codes)) and len(test):
-                return train, test
+        folds = list(StratifiedGroupKFold(parts, shuffle=True, random_state=seed).split(codes, codes, number))
+    whole = [fold for fold in folds if len(np.unique(codes[fold[0]])) == len(np.unique(codes)) and len(fold[1])]
+    if whole:
+        return min(whole, key=lambda fold: abs(len(fold[1]) / len(codes) - HELD_OUT))
     raise ValueError(f"the {number.max() + 1} groups leave no way to train on every class and test on other groups")

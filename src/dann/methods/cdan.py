@@ -70,7 +70,7 @@ class CDAN(Method):
     ----------
     Long et al., Conditional Adversarial Domain Adaptation, NeurIPS 2018, equations 2-9
     (https://arxiv.org/abs/1705.10667). The entropy's weights are constants here, where the authors' code sends a
-    gradient through them; the means of the domains are summed as for DANN.
+    gradient through them; the domains weigh as for DANN.
     """
 
     weight: float = 1.0

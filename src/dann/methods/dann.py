@@ -44,9 +44,9 @@ def logits_of_domains(net: Network, seen: Tensor) -> Tensor:
 class DANN(Method):
     """Train features from which the label can be told but the domain cannot.
 
-    The sum of the label loss and ``mean_S CE + mean_T CE`` of the domain head (means per domain, then summed). The
-    reversed gradient that reaches the features is scaled by a strength λ that grows from 0 to ``weight``; the domain
-    head itself always trains at full weight.
+    The sum of the label loss and ``mean_S CE + mean_T CE`` of the domain head (see `domain_loss` for several sources).
+    The reversed gradient that reaches the features is scaled by a strength λ that grows from 0 to ``weight``; the
+    domain head itself always trains at full weight.
 
     Parameters
     ----------
