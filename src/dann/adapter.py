@@ -271,8 +271,8 @@ class Adapter(BaseEstimator, ABC):
         run, on_step
             As for `fit`.
         **settings
-            Parameters that differ from this estimator's. Where ``lr`` is not given it is a tenth of that of the training
-            on the source, and ``steps`` should be few: what learns from its own predictions soon unlearns what is right.
+            Parameters that differ from this estimator's. Where ``lr`` is not given it is a tenth of that of the first
+            training, and ``steps`` should be few: what learns from its own predictions soon unlearns what is right.
 
         Returns
         -------
