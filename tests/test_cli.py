@@ -1017,6 +1017,8 @@ def test_assess_of_too_few_rows_cannot_tell(many, compare, write, dann_):
         code, out, error = dann_("assess", "runs/compare", "--target", "tiny.csv")
         assert code == 0, error
         assert "Verdict: cannot tell: " in out
+        chosen = json.loads(Path("runs/compare/comparison.json").read_text())["assessment"]["choice"]
+        assert f"are too few, each needs 20. Keep {chosen}." in out
 
 
 def test_compare_says_first_that_there_are_too_few_rows_for_a_verdict(files, dann_):

@@ -515,3 +515,15 @@ def test_groups_of_any_size_leave_about_a_fifth():
     train, test = split(few, 0, np.array([0, 1, 2, 3, 4, 5]))
     assert set(few[train]) == {0, 1, 2}
     assert len(test)
+
+
+def test_too_few_rows_speak_against_nothing(make_arrays, tmp_path, compared):
+    compared.save(tmp_path)
+    path = tmp_path / "comparison.json"
+    kept = json.loads(path.read_text())
+    for saved in ("mcc", "source-only"):
+        kept["assessment"]["choice"] = saved
+        path.write_text(json.dumps(kept))
+        told = reassess(tmp_path, make_arrays(10, 12, seed=5).xt)
+        assert (told.decision, told.choice) == ("cannot tell", saved)
+        assert told.sentence.endswith(f"Keep {saved}.")

@@ -555,6 +555,7 @@ def reassess(
     """Judge what a comparison trained on other target rows, such as those of the next month; no source is needed.
 
     All its models are judged anew, and where another one is taken than the comparison saved, a reason says where it is.
+    Of fewer than 20 rows nothing can be told, and what it saved stays.
 
     Parameters
     ----------
@@ -612,6 +613,8 @@ def reassess(
         alarms.setdefault(name, []).extend(map(str, seen))
     known = np.flatnonzero(codes >= 0), codes[codes >= 0]
     found = assess(evidence, baseline=BASELINE, alarms=alarms, labelled=known)
+    if not found.estimates:  # too few rows: nothing speaks against what the comparison found
+        return replace(found, choice=saved, sentence=found.sentence.replace(f"Keep {BASELINE}", f"Keep {saved}"))
     if found.choice != saved:
         theirs = [number for number, (name, _) in enumerate(judges) if name == found.choice]
         best = theirs[most_following([{"input-ami": input_ami(e)} for e in evidence[found.choice]])]
