@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from dann import DANN, MLP, DomainAdapter, DomainRegressor, TrainingFailed, tune
+from dann.experiments.planted import Planted
 
 pytest.importorskip("optuna", reason="the extra tune is not installed")
 
@@ -206,3 +207,10 @@ def test_a_search_with_other_checkpoints_or_groups_is_another(data, tmp_path):
     for other in ({"checkpoints": 2}, {"groups": np.arange(120) // 6}):
         with pytest.raises(ValueError, match="holds a search with other data, settings"):
             tune(base(steps=4), SPACE, *data, trials=1, storage=place, **other)
+
+
+def test_a_trial_is_never_scored_by_the_source_only_that_it_fell_back_on(data):
+    one_class = Planted(trouble="one class", onset=0.0)  # source-only itself is sound here
+    adapter = base(method=one_class, steps=300, lr=0.01, on_collapse="source-only")
+    with pytest.raises(TrainingFailed, match=r"pruned, the last one because: the target's rows get 1\.0 classes"):
+        tune(adapter, {"batch_size": [16]}, *data, trials=1)
