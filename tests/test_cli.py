@@ -1116,4 +1116,4 @@ def test_rows_of_a_group_are_held_out_together_by_every_command(write, compare, 
     few = ("--source", "lab.csv", "--target", "field.csv", "--label", "species", "--set", "steps=2")
     code, _, error = dann_("adapt", *few, "--group", "patient")
     assert code == 0, error
-    refused("adapt", *few, "--group", "ward", because="--drop ward: there is no such column")
+    refused("adapt", *few, "--group", "ward", because="--group ward: the source has no such column; it has: a, b, c")

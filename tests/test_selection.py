@@ -25,7 +25,7 @@ from dann import (
 from dann.adapter import TrainingFailed
 from dann.evidence import clusters
 from dann.runs import plain
-from dann.selection import METHODS, Comparison, divided, estimators_of, rehearse, split
+from dann.selection import METHODS, Comparison, Training, divided, estimators_of, rehearse, split
 
 NETWORK = MLP((16,), domain_hidden=(8,))
 
@@ -418,7 +418,7 @@ def test_a_rehearsal_on_rows_that_vary_little_at_first_is_content(make_arrays):
     rows = np.c_[made.x, dates], made.y, np.c_[made.xt, dates]
     with pytest.raises(ValueError, match="single precision loses"):
         base().fit(rows[0][:16], rows[1][:16], rows[2][:16])
-    rehearse(base(), rows)
+    rehearse(base(), Training(rows))
     base(steps=2).fit(*rows)
 
 

@@ -165,9 +165,9 @@ def assess(
     A candidate is ruled out if an alarm of a guard stands, or if its accuracy on the source is more than .05 below the
     baseline's. Of the others the one is taken whose classes follow the clusters of the target's inputs most (see the
     validator "input-ami"), if that is .01 more than the baseline's, or .05 where no shift is seen, and its estimate is
-    not more than .05 below the baseline's. Certainty does not
-    choose: methods that train for it always have it. Estimates of the others are corrected by how often they agree with
-    the one that follows most, see `beside_leader`. docs/judgement.md says how often this is right.
+    not more than .05 below the baseline's. Certainty does not choose: methods that train for it always have it.
+    Estimates of the others are corrected by how often they agree with the one that follows most, see `beside_leader`.
+    docs/judgement.md says how often this is right.
 
     Parameters
     ----------

@@ -35,14 +35,14 @@ Json = Annotated[Path | None, Parameter(help="Also write settings and rows into 
 Out = Annotated[
     Path | None, Parameter(help="The run folder. Default: runs/ and the name of the command or experiment.")
 ]
+REPEATED: dict[str, Any] = {"negative": "", "show_default": False}  # of options that may be given several times
 RESERVED = {"method": "--method", "random_state": "--seed", "device": "--device"}
 Label = Annotated[str | None, Parameter(help="Name of the label column. Default: label or y.")]
 Drop = Annotated[
     tuple[str, ...],
     Parameter(
         name="--drop",
-        negative="",
-        show_default=False,
+        **REPEATED,
         help="A column that is no feature, such as an id; repeat it for others. Predictions keep it beside.",
     ),
 ]
@@ -54,8 +54,7 @@ Set = Annotated[
     tuple[str, ...],
     Parameter(
         name="--set",
-        negative="",
-        show_default=False,
+        **REPEATED,
         help="A setting of the estimator, KEY=VALUE, such as steps=500 or method__weight=0.5; repeat it for others.",
     ),
 ]
@@ -123,27 +122,22 @@ def adapt(
     from .experiments.adapt import experiment
     from .experiments.study import Study
     from .methods import method_of
-    from .readers import read_table
 
     _check(device, json)
-    drop = drop if group is None else (*drop, group)
-    _check_kept((source, target), (json, (out or Path("runs") / "adapt") / "target_predictions.csv"))
+    folder = out or Path("runs") / "adapt"
+    _check_kept((source, target), (json, folder / "target_predictions.csv"))
     made = method_of(method)
     if made.uses_target_labels:
         raise ValueError(f"{method} trains on target labels, which adapt never does; choose another method")
     if seed < 0:
         raise ValueError(f"--seed {seed} must be 0 or more")
     adapter = DomainAdapter(made).set_params(**_settings(set))
-    source_rows = read_table(source, label, needs_label=True, drop=drop)
-    target_rows = read_table(target, label, **_kind(source_rows), drop=drop)
-    _check_dropped(drop, source_rows, target_rows)
-    _groups(group, source_rows)
+    source_rows, target_rows, _ = _read(source, target, label, drop, group)
     options: dict[str, Any] = {"source": str(source), "target": str(target), "label": label, "drop": list(drop)}
     options["group"] = group
     options["adapter"] = adapter.config()
     options["data"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, target)]
     with _progress() as on_progress:
-        folder = out or Path("runs") / "adapt"
         study = Study(experiment(options), folder, [seed], device=device, on_progress=on_progress)
         train(study, source_rows, target_rows, adapter, method)
         study.run()
@@ -178,14 +172,13 @@ def compare(
     from .experiments.adapt import write_predictions
     from .experiments.comparing import columns_that_shift, draw, side_by_side
     from .methods import method_of
-    from .readers import read_table
     from .runs import fingerprint, write_report
     from .selection import HELD_OUT, METHODS
     from .selection import compare as train
 
     _check(device, json)
-    drop = drop if group is None else (*drop, group)
-    _check_kept((source, target), (json, (out or Path("runs") / "compare") / "target_predictions.csv"))
+    folder = out or Path("runs") / "compare"
+    _check_kept((source, target), (json, folder / "target_predictions.csv"))
     names = METHODS if methods is None else tuple(filter(None, map(str.strip, methods.split(","))))
     settings = _settings(set, {"random_state": "--seeds", "method": "--methods", "device": "--device"})
     of_method = {key: settings.pop(key) for key in list(settings) if key.startswith("method__")}
@@ -197,11 +190,7 @@ def compare(
             raise ValueError(f"--set {key}=… is not taken: none of {', '.join(names)} has it")
         for name in having:
             chosen[name].set_params(**{key: value})
-    source_rows = read_table(source, label, needs_label=True, drop=drop)
-    target_rows = read_table(target, label, **_kind(source_rows), drop=drop)
-    _check_dropped(drop, source_rows, target_rows)
-    groups = _groups(group, source_rows)
-    folder = out or Path("runs") / "compare"
+    source_rows, target_rows, groups = _read(source, target, label, drop, group)
     data = source_rows, source_rows.y, target_rows
     if round(HELD_OUT * min(len(source_rows), len(target_rows))) < ROWS:
         _say(f"Note: a verdict needs {ROWS} held-out rows of both domains, a fifth of {round(ROWS / HELD_OUT)}.")
@@ -298,7 +287,7 @@ def tune(
     search: Annotated[
         tuple[str, ...],
         Parameter(
-            negative="",
+            **REPEATED,
             help="KEY=LOW:HIGH, KEY=LOW:HIGH:log or KEY=A,B,C, such as lr=1e-4:1e-2:log; repeat it for others.",
         ),
     ],
@@ -317,19 +306,14 @@ def tune(
     from .adapter import DomainAdapter
     from .experiments.comparing import trials_of
     from .methods import method_of
-    from .readers import read_table
     from .runs import write_report
     from .tuning import tune as find
 
     _check(device, json)
-    drop = drop if group is None else (*drop, group)
     _check_kept((source, target), (json,))
     settings = {"random_state": seed, "device": device, **_settings(set)}
     adapter = DomainAdapter(method_of(method)).set_params(**settings)
-    source_rows = read_table(source, label, needs_label=True, drop=drop)
-    target_rows = read_table(target, label, **_kind(source_rows), drop=drop)
-    _check_dropped(drop, source_rows, target_rows)
-    groups = _groups(group, source_rows)
+    source_rows, target_rows, groups = _read(source, target, label, drop, group)
     place = storage or out or Path("runs") / "tune"
     place = place if storage else Path(place) / "trials.log"
     with _progress() as on_progress:
@@ -478,9 +462,25 @@ def _bytes(path: Path) -> Any:
     return np.frombuffer(path.read_bytes(), np.uint8)
 
 
-def _kind(source: "Table") -> dict[str, Any]:
-    """Return what the target's file is read by: the source's columns and labels."""
-    return {"features": source.columns, "classes": source.y, "width": source.x.shape[-1]}
+def _read(
+    source: Path, target: Path, label: str | None, drop: tuple[str, ...], group: str | None
+) -> "tuple[Table, Table, Any]":
+    """Return the rows of both files, the target's by the columns and labels of the source, and the source's groups."""
+    from .readers import read_table
+
+    beside = drop if group is None else (*drop, group)
+    rows = read_table(source, label, needs_label=True, drop=beside)
+    if group is not None and group not in rows.beside:
+        raise ValueError(f"--group {group}: the source has no such column; it has: {_columns(rows)}")
+    kind: dict[str, Any] = {"features": rows.columns, "classes": rows.y, "width": rows.x.shape[-1]}
+    target_rows = read_table(target, label, **kind, drop=beside)
+    _check_dropped(drop, rows, target_rows)
+    return rows, target_rows, None if group is None else rows.beside[group]
+
+
+def _columns(rows: "Table") -> str:
+    """Return the names of a table's columns, as far as one can take them in."""
+    return ", ".join((rows.columns or ["none with a name"])[:20])
 
 
 def _known(rows: "Table") -> Any:
@@ -494,16 +494,7 @@ def _check_dropped(drop: tuple[str, ...], *tables: "Table") -> None:
     """Raise where no table has a column that was to be left out: a misspelt id would be trained on."""
     for name in drop:
         if not any(name in table.beside for table in tables):
-            columns = ", ".join((tables[0].columns or ["none with a name"])[:20])
-            raise ValueError(f"--drop {name}: there is no such column; there are: {columns}")
-
-
-def _groups(name: str | None, rows: "Table") -> Any:
-    """Return the groups of the source's rows, None where there are none."""
-    if name is not None and name not in rows.beside:
-        columns = ", ".join((rows.columns or ["none with a name"])[:20])
-        raise ValueError(f"--group {name}: the source has no such column; it has: {columns}")
-    return None if name is None else rows.beside[name]
+            raise ValueError(f"--drop {name}: there is no such column; there are: {_columns(tables[0])}")
 
 
 def _settings(given: tuple[str, ...], reserved: Mapping[str, str] = MappingProxyType(RESERVED)) -> dict[str, Any]:

@@ -274,7 +274,7 @@ def compare(
         rows = np.flatnonzero(known >= 0)
         oracle = (taken(X_target, rows), classes[known[rows]]) if len(rows) else None
     for estimator in estimators.values():
-        rehearse(estimator, fitted_on.rows, fitted_on.of_rows.get("sample_domain"))
+        rehearse(estimator, fitted_on)
     candidates: list[Candidate] = []
     for name, estimator in estimators.items():
         made = [
@@ -391,7 +391,7 @@ def estimators_of(
     return {name: clone(estimator).set_params(on_collapse="warn") for name, estimator in made.items()}
 
 
-def rehearse(estimator: DomainAdapter, data: Rows, sample_domain: np.ndarray | None = None) -> DomainAdapter | None:
+def rehearse(estimator: DomainAdapter, data: Training) -> DomainAdapter | None:
     """Take one step on a few rows of every class: settings that cannot train show before hours of training do.
 
     Returns
@@ -403,7 +403,8 @@ def rehearse(estimator: DomainAdapter, data: Rows, sample_domain: np.ndarray | N
     ------
     ValueError
     """
-    x, y, x_target = data
+    x, y, x_target = data.rows
+    sample_domain = data.of_rows.get("sample_domain")
     try:
         estimator._check_settings()
         needed = max(2, estimator._method().rows_needed, estimator.batch_size)

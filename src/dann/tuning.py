@@ -118,7 +118,7 @@ def tune(
             stacklevel=2,
         )
     base = clone(adapter).set_params(on_collapse="warn")
-    if (model := rehearse(base, data.rows, data.of_rows.get("sample_domain"))) is not None:
+    if (model := rehearse(base, data)) is not None:
         with suppress(TrainingFailed):
             VALIDATORS[validator](evidence_of(model, held_out))  # says now where the rows are too few for it
     for name, choices in space.items():  # each by itself, before anything is kept
@@ -200,7 +200,7 @@ def tried(base: DomainAdapter, space: Space, name: str, choice: Any, data: Train
     errors = []
     for other in others:
         try:
-            rehearse(clone(base).set_params(**{**other, name: choice}), data.rows, data.of_rows.get("sample_domain"))
+            rehearse(clone(base).set_params(**{**other, name: choice}), data)
             return
         except ValueError as error:
             errors.append(error)

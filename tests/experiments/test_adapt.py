@@ -8,7 +8,7 @@ from dann import DANN, METHODS, MLP, DomainAdapter
 from dann.experiments import Study
 from dann.experiments.adapt import adapt, clone_with, experiment, user_task, write_predictions
 from dann.readers import Table
-from dann.selection import rehearse, split
+from dann.selection import Training, rehearse, split
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def tables(arrays):
 
 
 def rows(task):
-    return task.source.x, task.source.y, task.target.x
+    return Training((task.source.x, task.source.y, task.target.x))
 
 
 def small(method="dann", **settings):

@@ -10,7 +10,7 @@ from ..adapter import DomainAdapter
 from ..datasets import Labelled, Task
 from ..domains import Domains, as_labels, encode, is_unknown
 from ..readers import Table
-from ..selection import rehearse, split
+from ..selection import Training, rehearse, split
 from .study import Experiment, Study
 
 NO_LABELS = np.empty(0, dtype=np.int64)
@@ -56,7 +56,7 @@ def adapt(study: Study, source: Table, target: Table, adapter: DomainAdapter, me
     task = user_task(source, target, seed, study.options.get("group"))
     estimators = {name: clone_with(adapter, name) for name in ("source-only", method)}
     for estimator in estimators.values():
-        rehearse(estimator, (task.source.x, task.source.y, task.target.x))
+        rehearse(estimator, Training((task.source.x, task.source.y, task.target.x)))
     enough = min(len(task.source_test.x), len(task.target_test.x)) >= 8  # rows a domain, for the proxy A-distance
     models = {name: study.fit(task, estimator, seed, method=name, pad=enough) for name, estimator in estimators.items()}
     write_predictions(study.folder / "target_predictions.csv", models[method], target)

@@ -171,9 +171,8 @@ def with_label(
         raise ValueError(f"{path} has no feature columns" + (f" beside the label {chosen[0]!r}" if chosen else ""))
     x = columns[:, features]
     if x.dtype == object:
-        x = np.where(
-            np.isin(x, ["", " ", *MISSING, *(f" {m}" for m in MISSING)]), "nan", x
-        )  # a missing value, and reported as such
+        missing = ["", *MISSING]  # reported as such, with a space in front too
+        x = np.where(np.isin(x, [*missing, *(f" {mark}" for mark in missing)]), "nan", x)
     beside = {name: decoded(columns[:, names.index(name)]) for name in drop if name in names}
     return Table(x, y, [names[i] for i in features], beside)
 
