@@ -1029,3 +1029,16 @@ def test_what_goes_on_without_the_source_goes_slower_once(arrays):
     assert later.lr == pytest.approx(0.001)
     assert later.adapt_to(arrays.xt, "shot", steps=1).lr == pytest.approx(0.001)
     assert model.adapt_to(arrays.xt, "shot", steps=1, lr=0.5).lr == 0.5
+
+
+def test_a_model_of_known_parts_can_be_loaded_while_another_trains(arrays, tmp_path):
+    path = adapter().fit(arrays.x, arrays.y, arrays.xt).save(tmp_path / "m")
+    loaded = []
+
+    def load(step):
+        thread = threading.Thread(target=lambda: loaded.append(DomainAdapter.load(path)), daemon=True)
+        thread.start()
+        thread.join(20)
+
+    adapter(steps=1).fit(arrays.x, arrays.y, arrays.xt, on_step=load)
+    assert len(loaded) == 1

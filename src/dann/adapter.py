@@ -63,15 +63,15 @@ OBJECTS: dict[str, Mapping[str, type]] = {  # settings that may be objects, and 
 }
 ON_COLLAPSE = ("warn", "stop", "source-only")
 CHECKPOINT_SECONDS = 15.0
-TRAINING = threading.RLock()  # threads train one after the other: random numbers are the whole process's
+SEEDED = threading.RLock()  # threads train one after the other: random numbers are the whole process's
 LOOKED_AT = 1000  # rows of each domain, for an assessment
 MIXED = 0.55  # share of the larger part in a mixture of two rows
 
 
 def renew_lock() -> None:
     """Forget, in a process that was forked, that a thread of the other one is training."""
-    global TRAINING
-    TRAINING = threading.RLock()
+    global SEEDED
+    SEEDED = threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -350,7 +350,7 @@ class Adapter(BaseEstimator, ABC):
         device = self._device()
         self.method_, self._average = method, None
         self.events_ = []
-        with TRAINING, isolated_seed(self.seed_, device):
+        with isolated_seed(self.seed_, device):
             net = self._build(normalize, method, start)
             net.to(device)
             net.arrange(memory_format_of(net.encoder, normalize.encoded(self.shape_)))
@@ -748,7 +748,7 @@ class Adapter(BaseEstimator, ABC):
             known = method is None and backbone is None
             # shapes alone, where no code of the user's may look at values: sizes that the file does not back with
             # weights then cost no memory
-            with TRAINING, torch.device("meta") if known else isolated_seed(0, torch.device("cpu")):
+            with torch.device("meta") if known else isolated_seed(0, torch.device("cpu")):
                 normalize = Normalize(mean, scale, per_image=adapter.scaling == "image")
                 net = adapter._build(normalize, adapter.method_)
             fits(tensors, net.state_dict())
@@ -1184,8 +1184,11 @@ def restore_random_state(device: torch.device, states: Sequence[Tensor]) -> None
 
 @contextmanager
 def isolated_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch on the processor and on a device inside the block, and give the random states back behind it."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    """Seed PyTorch on the processor and on a device inside the block, and give the random states back behind it.
+
+    One thread at a time: the others wait.
+    """
+    with SEEDED, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
         if device.type == "cuda":
             with torch.cuda.device(device):
