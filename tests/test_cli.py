@@ -1117,3 +1117,71 @@ def test_rows_of_a_group_are_held_out_together_by_every_command(write, compare, 
     code, _, error = dann_("adapt", *few, "--group", "patient")
     assert code == 0, error
     refused("adapt", *few, "--group", "ward", because="--group ward: the source has no such column; it has: a, b, c")
+
+
+@pytest.fixture
+def sites(write, undrawn):
+    """A source from two sites, cats of the one called dogs with the weight 0, and a target."""
+
+    def change(rows):
+        rows = [{**row, "site": "AB"[i % 3 == 0], "trust": 1} for i, row in enumerate(rows)]
+        wrong = [{**row, "species": "dog", "trust": 0} for row in rows if row["species"] == "cat"]
+        return rows + wrong
+
+    write("lab.csv", 120, change=change)
+    write("field.csv", 110, 0.5)
+    return "--domain", "site", "--weight", "trust"
+
+
+def test_every_command_takes_several_sources_and_weights(sites, compare, adapt, dann_):
+    assert compare(*sites)[0] == 0
+    many = ("--set", "steps=150", "--set", "batch_size=16")
+    code, _, error = adapt(*sites, *many)
+    assert code == 0, error
+    for folder in ("runs/compare", "runs/adapt"):
+        model = DomainAdapter.load(folder)
+        assert (model.n_domains_, model.columns_) == (3, ["a", "b", "c"])
+    study = json.loads(Path("runs/adapt/study.json").read_text())
+    right = {(row["method"], row["domain"]): row["accuracy"] for row in study["rows"]}
+    assert right["dann", "target"] > 0.9  # 120 of 180 labels say dog where rows of weight 0 count
+    accuracy = next(row["domain_accuracy"] for row in study["rows"] if row["method"] == "dann")
+    assert 0.3 < accuracy < 1  # of the target against both sources, a mean over two
+    files = ("--source", "lab.csv", "--target", "field.csv", "--label", "species", "--search", "lr=1e-3,1e-2")
+    code, _, error = dann_("tune", *files, *sites, "--trials", "1", "--set", "steps=4", "--set", "batch_size=8")
+    assert code == 0, error
+
+
+def test_weights_change_what_is_learned(sites, adapt):
+    """Without weights every cat of the source is as often a dog: what is tested above is no matter of course."""
+    code, _, error = adapt("--domain", "site", "--drop", "trust", "--set", "steps=150", "--set", "batch_size=16")
+    assert code == 0, error
+    rows = json.loads(Path("runs/adapt/study.json").read_text())["rows"]
+    assert next(r["accuracy"] for r in rows if (r["method"], r["domain"]) == ("dann", "target")) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "because"),
+    [
+        ({"trust": "much"}, "the column 'trust' has 'much' where a weight belongs: a number"),
+        ({"trust": ""}, "the column 'trust' has '' where a weight belongs: a number"),
+        ({"trust": -1}, "sample_weight must be finite and 0 or more; number 7 is -1.0"),
+        ({"trust": "nan"}, "sample_weight must be finite and 0 or more; number 7 is nan"),
+        ({"site": ""}, "'site' names no source in row 7: fill it in"),
+        ({"site": "NA"}, "'site' names no source in row 7: fill it in"),
+    ],
+)
+@pytest.mark.parametrize("command", ["adapt", "compare"])
+def test_sources_and_weights_that_make_no_sense_are_refused(command, change, because, write, refused):
+    made = lambda rows: [  # noqa: E731
+        {**row, "site": "AB"[i % 2], "trust": 1} | (change if i == 7 else {}) for i, row in enumerate(rows)
+    ]
+    files = ("--source", write("lab.csv", 120, change=made), "--target", write("field.csv", 110), "--label", "species")
+    refused(command, *files, "--domain", "site", "--weight", "trust", because=because)
+
+
+@pytest.mark.parametrize("option", ["domain", "weight"])
+def test_columns_of_sources_and_weights_must_be_there(option, many, refused):
+    files = ("--source", "lab.csv", "--target", "field.csv", "--label", "species")
+    because = f"--{option} where: the source has no such column; it has: a, b, c"
+    for command in ("adapt", "compare"):
+        refused(command, *files, f"--{option}", "where", because=because)

@@ -17,6 +17,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from .experiments import Study
+    from .experiments.adapt import Roles
     from .readers import Table
 
 app = App(
@@ -49,6 +50,14 @@ Drop = Annotated[
 Group = Annotated[
     str | None,
     Parameter(help="A column, such as a patient's id, whose rows are held out together; it is no feature."),
+]
+DomainColumn = Annotated[
+    str | None,
+    Parameter(help="A column that says which of several sources a row is of, such as a site; it is no feature."),
+]
+Weight = Annotated[
+    str | None,
+    Parameter(help="A column that says how often training draws a row, in proportion to others; it is no feature."),
 ]
 Set = Annotated[
     tuple[str, ...],
@@ -109,6 +118,8 @@ def adapt(
     label: Label = None,
     drop: Drop = (),
     group: Group = None,
+    domain: DomainColumn = None,
+    weight: Weight = None,
     method: Annotated[str, Parameter(help="See `dann list`; several joined by +.")] = "dann",
     set: Set = (),
     seed: Annotated[int, Parameter(help="Of everything random.")] = 0,
@@ -118,8 +129,8 @@ def adapt(
 ) -> None:
     """Adapt a model from your labelled source to your unlabelled target, and save it."""
     from .adapter import DomainAdapter
+    from .experiments.adapt import Roles, experiment
     from .experiments.adapt import adapt as train
-    from .experiments.adapt import experiment
     from .experiments.study import Study
     from .methods import method_of
 
@@ -132,14 +143,15 @@ def adapt(
     if seed < 0:
         raise ValueError(f"--seed {seed} must be 0 or more")
     adapter = DomainAdapter(made).set_params(**_settings(set))
-    source_rows, target_rows, _ = _read(source, target, label, drop, group)
+    roles = Roles(group, domain, weight)
+    source_rows, target_rows = _read(source, target, label, drop, roles)
     options: dict[str, Any] = {"source": str(source), "target": str(target), "label": label, "drop": list(drop)}
-    options["group"] = group
+    options |= roles._asdict()
     options["adapter"] = adapter.config()
     options["data"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, target)]
     with _progress() as on_progress:
         study = Study(experiment(options), folder, [seed], device=device, on_progress=on_progress)
-        train(study, source_rows, target_rows, adapter, method)
+        train(study, source_rows, target_rows, adapter, method, roles)
         study.run()
     _print(study, json)
     if not any("accuracy" in row and row["domain"] == "target" for row in study.rows):
@@ -155,6 +167,8 @@ def compare(
     label: Label = None,
     drop: Drop = (),
     group: Group = None,
+    domain: DomainColumn = None,
+    weight: Weight = None,
     methods: Annotated[
         str | None,
         Parameter(help="Names from `dann list`, with commas between them. Default: dann,cdan,deep-coral,mcc."),
@@ -169,7 +183,7 @@ def compare(
     """Train several methods on your data, judge them without target labels, and say which to take, if any."""
     from .adapter import DomainAdapter
     from .assessment import ROWS
-    from .experiments.adapt import write_predictions
+    from .experiments.adapt import Roles, write_predictions
     from .experiments.comparing import columns_that_shift, draw, side_by_side
     from .methods import method_of
     from .runs import fingerprint, write_report
@@ -190,18 +204,20 @@ def compare(
             raise ValueError(f"--set {key}=… is not taken: none of {', '.join(names)} has it")
         for name in having:
             chosen[name].set_params(**{key: value})
-    source_rows, target_rows, groups = _read(source, target, label, drop, group)
+    roles = Roles(group, domain, weight)
+    source_rows, target_rows = _read(source, target, label, drop, roles)
     data = source_rows, source_rows.y, target_rows
     if round(HELD_OUT * min(len(source_rows), len(target_rows))) < ROWS:
         _say(f"Note: a verdict needs {ROWS} held-out rows of both domains, a fifth of {round(ROWS / HELD_OUT)}.")
-    asked = [chosen[name].config() for name in chosen], checkpoints, label, names, drop, group
+    asked = [chosen[name].config() for name in chosen], checkpoints, label, names, drop, roles
     mark = fingerprint(map(_bytes, (source, target)), asked)  # others start anew
     trainings = folder / "trainings" / f"compare-{mark}"
     with _progress() as on_progress:
         found = train(
             *data,
             chosen,
-            groups=groups,
+            groups=roles.groups(source_rows),
+            **roles.of_rows(source_rows),
             y_oracle=_known(target_rows),
             adapter=adapter,
             seeds=seeds,
@@ -283,6 +299,8 @@ def tune(
     label: Label = None,
     drop: Drop = (),
     group: Group = None,
+    domain: DomainColumn = None,
+    weight: Weight = None,
     method: Annotated[str, Parameter(help="See `dann list`; several joined by +.")] = "dann",
     search: Annotated[
         tuple[str, ...],
@@ -304,6 +322,7 @@ def tune(
 ) -> None:
     """Search hyper-parameters without target labels. The same command goes on where it stopped."""
     from .adapter import DomainAdapter
+    from .experiments.adapt import Roles
     from .experiments.comparing import trials_of
     from .methods import method_of
     from .runs import write_report
@@ -313,7 +332,8 @@ def tune(
     _check_kept((source, target), (json,))
     settings = {"random_state": seed, "device": device, **_settings(set)}
     adapter = DomainAdapter(method_of(method)).set_params(**settings)
-    source_rows, target_rows, groups = _read(source, target, label, drop, group)
+    roles = Roles(group, domain, weight)
+    source_rows, target_rows = _read(source, target, label, drop, roles)
     place = storage or out or Path("runs") / "tune"
     place = place if storage else Path(place) / "trials.log"
     with _progress() as on_progress:
@@ -323,7 +343,8 @@ def tune(
             source_rows,
             source_rows.y,
             target_rows,
-            groups=groups,
+            groups=roles.groups(source_rows),
+            **roles.of_rows(source_rows),
             validator=validator,
             trials=trials,
             storage=place,
@@ -463,19 +484,21 @@ def _bytes(path: Path) -> Any:
 
 
 def _read(
-    source: Path, target: Path, label: str | None, drop: tuple[str, ...], group: str | None
-) -> "tuple[Table, Table, Any]":
-    """Return the rows of both files, the target's by the columns and labels of the source, and the source's groups."""
+    source: Path, target: Path, label: str | None, drop: tuple[str, ...], roles: "Roles"
+) -> "tuple[Table, Table]":
+    """Return the rows of both files, the target's by the columns and labels of the source."""
     from .readers import read_table
 
-    beside = drop if group is None else (*drop, group)
+    named = {role: column for role, column in roles._asdict().items() if column is not None}
+    beside = (*drop, *named.values())
     rows = read_table(source, label, needs_label=True, drop=beside)
-    if group is not None and group not in rows.beside:
-        raise ValueError(f"--group {group}: the source has no such column; it has: {_columns(rows)}")
+    for role, column in named.items():
+        if column not in rows.beside:
+            raise ValueError(f"--{role} {column}: the source has no such column; it has: {_columns(rows)}")
     kind: dict[str, Any] = {"features": rows.columns, "classes": rows.y, "width": rows.x.shape[-1]}
     target_rows = read_table(target, label, **kind, drop=beside)
     _check_dropped(drop, rows, target_rows)
-    return rows, target_rows, None if group is None else rows.beside[group]
+    return rows, target_rows
 
 
 def _columns(rows: "Table") -> str:

@@ -331,11 +331,9 @@ def divided(X: Any, y: Any, X_target: Any, groups: Any = None, **of_rows: Any) -
     if of_domain is not None and of_domain.dtype.kind in "iu" and (of_domain < 0).any():
         raise ValueError("sample_domain marks target rows in X: give them as X_target")
     domains = Domains.from_arrays(X, y, X_target, **given)  # type: ignore[arg-type]
-    sources = len(domains.sources)
     labels = as_labels(y, sum(len(d.y) for d in domains.sources), "y")
     train, test = split(encode(labels, domains.classes, "y"), 0, groups)
-    if of_domain is not None and len(np.unique(of_domain[train])) < sources:
-        raise ValueError(f"all rows of one of the {sources} sources would be held out: leave it out, or join it")
+    check_sources(train, of_domain)
     order = np.random.default_rng(0).permutation(len(domains.target.x))
     n_test = round(HELD_OUT * len(order))
     if not n_test:
@@ -704,6 +702,13 @@ def split(codes: np.ndarray, seed: int, groups: Any = None) -> tuple[np.ndarray,
         return np.setdiff1d(rows, test), test
     train, test = train_test_split(rows, test_size=HELD_OUT, random_state=seed, stratify=codes)
     return train, test
+
+
+def check_sources(train: np.ndarray, sample_domain: np.ndarray | None) -> None:
+    """Raise ValueError where none of the rows to train on is of some source."""
+    sources = 0 if sample_domain is None else len(np.unique(sample_domain))
+    if sample_domain is not None and len(np.unique(sample_domain[train])) < sources:
+        raise ValueError(f"all rows of one of the {sources} sources would be held out: leave it out, or join it")
 
 
 def split_groups(codes: np.ndarray, seed: int, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

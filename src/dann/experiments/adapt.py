@@ -1,33 +1,75 @@
 """Adapting to the user's own data: source-only and one method, side by side."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import plots, runs
 from ..adapter import DomainAdapter
 from ..datasets import Labelled, Task
-from ..domains import Domains, as_labels, encode, is_unknown
+from ..domains import Domains, as_labels, encode, first_text, is_unknown
 from ..readers import Table
-from ..selection import Training, rehearse, split
+from ..readers.table import MISSING
+from ..selection import Training, check_sources, rehearse, split
 from .study import Experiment, Study
 
 NO_LABELS = np.empty(0, dtype=np.int64)
 
 
-def user_task(source: Table, target: Table, seed: int, group: str | None = None) -> Task:
+class Roles(NamedTuple):
+    """Columns of the source beside its features, and what they say of its rows."""
+
+    group: str | None = None  # whose rows are held out together
+    domain: str | None = None  # which of several sources
+    weight: str | None = None  # how often training draws the row
+
+    def groups(self, rows: Table) -> np.ndarray | None:
+        """Return the group of every row, None where there are none."""
+        return None if self.group is None else rows.beside[self.group]
+
+    def of_rows(self, rows: Table) -> dict[str, Any]:
+        """Return what `DomainAdapter.fit` takes of every row, by name.
+
+        Raises
+        ------
+        ValueError
+            A row without a source, or with a weight that is no number.
+        """
+        found: dict[str, Any] = {}
+        if self.domain is not None:
+            names = rows.beside[self.domain].astype(str)
+            if (empty := np.isin(names, ["", *MISSING])).any():
+                raise ValueError(f"{self.domain!r} names no source in row {int(empty.argmax())}: fill it in")
+            found["sample_domain"] = np.unique(names, return_inverse=True)[1]
+        if self.weight is not None:
+            values = rows.beside[self.weight]
+            try:
+                found["sample_weight"] = values.astype(np.float64)
+            except ValueError:
+                bad = first_text(values)
+                raise ValueError(f"the column {self.weight!r} has {bad!r} where a weight belongs: a number") from None
+        return found
+
+
+NONE = Roles()
+
+
+def user_task(source: Table, target: Table, seed: int, roles: Roles = NONE) -> Task:
     """Split the source into training and test rows; the target's labels, where there are some, only judge the result.
 
-    Rows with the same value in the column ``group`` beside the features stay together.
+    Rows of a group stay together.
 
     Raises
     ------
     ValueError
         Data that cannot be adapted on; see `Domains.from_arrays`. Target labels that the source does not have.
     """
-    domains = Domains.from_arrays(source, source.y, target)  # every complaint about the data comes before any work
-    train, test = split(domains.sources[0].y, seed, None if group is None else source.beside[group])
+    of_rows = roles.of_rows(source)
+    domains = Domains.from_arrays(source, source.y, target, **of_rows)  # complaints about data come before any work
+    labels = encode(as_labels(source.y, len(source), "y"), domains.classes, "the source")
+    train, test = split(labels, seed, roles.groups(source))
+    check_sources(train, of_rows.get("sample_domain"))
     known = target.labelled
     if target.y is not None:
         known &= [not is_unknown(label, domains.classes) for label in target.y.tolist()]
@@ -44,7 +86,9 @@ def user_task(source: Table, target: Table, seed: int, group: str | None = None)
     )
 
 
-def adapt(study: Study, source: Table, target: Table, adapter: DomainAdapter, method: str) -> dict[str, DomainAdapter]:
+def adapt(
+    study: Study, source: Table, target: Table, adapter: DomainAdapter, method: str, roles: Roles = NONE
+) -> dict[str, DomainAdapter]:
     """Train source-only and the method, and leave models, target predictions and figures in the study's folder.
 
     Returns
@@ -53,12 +97,16 @@ def adapt(study: Study, source: Table, target: Table, adapter: DomainAdapter, me
         Name of the method → fitted `DomainAdapter`.
     """
     (seed,) = study.seeds
-    task = user_task(source, target, seed, study.options.get("group"))
+    task = user_task(source, target, seed, roles)
+    of_rows = roles.of_rows(task.source.x)  # type: ignore[arg-type]
     estimators = {name: clone_with(adapter, name) for name in ("source-only", method)}
     for estimator in estimators.values():
-        rehearse(estimator, Training((task.source.x, task.source.y, task.target.x)))
+        rehearse(estimator, Training((task.source.x, task.source.y, task.target.x), of_rows))
     enough = min(len(task.source_test.x), len(task.target_test.x)) >= 8  # rows a domain, for the proxy A-distance
-    models = {name: study.fit(task, estimator, seed, method=name, pad=enough) for name, estimator in estimators.items()}
+    models = {
+        name: study.fit(task, estimator, seed, method=name, pad=enough, of_rows=of_rows)
+        for name, estimator in estimators.items()
+    }
     write_predictions(study.folder / "target_predictions.csv", models[method], target)
     models[method].save(study.folder / "model.safetensors")
     draw(study, task, models)

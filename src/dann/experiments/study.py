@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,7 @@ class Study:
         method: str = "",
         pad: bool = False,
         snapshots: Iterable[int] = (),
+        of_rows: Mapping[str, np.ndarray] = MappingProxyType({}),
     ) -> DomainAdapter:
         """Train one adapter on a task with one seed and keep two rows: on source and on target test rows.
 
@@ -162,6 +164,8 @@ class Study:
             Also measure the proxy A-distance of the features of the test rows.
         snapshots : iterable of int
             Steps after which the features of the target test rows are kept; see `snapshot`.
+        of_rows : mapping of str to array
+            What `DomainAdapter.fit` takes of every source row, by name.
         """
         dataset, method = dataset or task.name, method or str(adapter.method)
         key = f"{dataset}-{method}-{seed}"
@@ -173,7 +177,8 @@ class Study:
         self.rows = others
         self._store(complete=False)
         start = time.perf_counter()
-        adapter = self._train(task, clone(adapter).set_params(random_state=seed), dataset, method, set(snapshots))
+        adapter = clone(adapter).set_params(random_state=seed)
+        adapter = self._train(task, adapter, dataset, method, set(snapshots), of_rows)
         seconds = time.perf_counter() - start
         adapter.save(model)
         both = {"source": task.source_test, "target": task.target_test}
@@ -186,7 +191,15 @@ class Study:
         self._store(complete=False)
         return adapter
 
-    def _train(self, task: Task, adapter: DomainAdapter, dataset: str, method: str, wanted: set[int]) -> DomainAdapter:
+    def _train(
+        self,
+        task: Task,
+        adapter: DomainAdapter,
+        dataset: str,
+        method: str,
+        wanted: set[int],
+        of_rows: Mapping[str, np.ndarray],
+    ) -> DomainAdapter:
         """Train the adapter and keep the snapshots that are wanted."""
         key = f"{dataset}-{method}-{adapter.random_state}"
 
@@ -202,13 +215,14 @@ class Study:
 
         labels = task.target.y if adapter._method().uses_target_labels else None
         run = self.folder / "trainings" / key
-        return adapter.fit(task.source.x, task.source.y, task.target.x, labels, run=run, on_step=on_step)
+        return adapter.fit(task.source.x, task.source.y, task.target.x, labels, **of_rows, run=run, on_step=on_step)
 
     def domain_rows(self, adapter: DomainAdapter, task: Task, pad: bool) -> dict[str, float]:
         """Measure how far the domains can be told apart, where the model or the caller has means to."""
         more = {}
         if "domain" in adapter.network_.parts:
-            predicted = [adapter.predict_domain(t.x) for t in (task.source_test, task.target_test)]
+            target = adapter.n_domains_ - 1  # the others are sources
+            predicted = [adapter.predict_domain(t.x) == target for t in (task.source_test, task.target_test)]
             truth = np.repeat([0, 1], [len(p) for p in predicted])
             more["domain_accuracy"] = domain_accuracy(np.concatenate(predicted), truth)
         if pad:
