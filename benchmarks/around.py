@@ -40,7 +40,7 @@ def main():
     timed("build the data", lambda: mnist_m(seed=0, binarise=False))
     module.cached = stored
     task = timed("load the data", lambda: mnist_m(seed=0, binarise=False))
-    paper = RECIPES["paper"]
+    paper = RECIPES["tuned"]
     models = {"dann": paper.adapter(steps=args.steps), "source-only": paper.adapter("source-only", steps=args.steps)}
     for name, model in models.items():
         timed(f"{args.steps} steps of {name}", lambda m=model: m.fit(task.source.x, task.source.y, task.target.x))

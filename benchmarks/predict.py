@@ -42,7 +42,7 @@ def main():
     torch.set_num_threads(args.threads)
     x, y = images(0)
     estimator, half = (
-        RECIPES["paper"]
+        RECIPES["tuned"]
         .adapter(steps=1)
         .set_params(precision=precision, device=args.device)
         .fit(x[:200], y[:200], x[200:400])

@@ -379,7 +379,7 @@ def test_losses_that_explode_are_a_failure_of_the_training_with_code_1(files, ad
         (["reproduce", "blobs", "--recipe", "classic"], ["blobs has no option 'recipe'", "steps"]),
         (["reproduce", "moons", "--fast"], ["moons has no option 'fast'", "steps"]),
         (["reproduce", "moons", "books", "dvd"], "moons has no option 'domains'"),
-        (["reproduce", "mnist-m", "--recipe", "modern"], ["unknown recipe 'modern'", "paper, classic, strong"]),
+        (["reproduce", "mnist-m", "--recipe", "modern"], ["unknown recipe 'modern'", "paper, tuned, classic, strong"]),
         (["reproduce", "amazon-reviews", "books"], "takes a source and a target"),
         (["reproduce", "amazon-reviews", "books", "toys"], ["'toys'", "kitchen"]),
         (["demo", "--seeds", "0"], "give at least one seed"),

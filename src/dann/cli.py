@@ -94,7 +94,7 @@ def reproduce(
     seeds: Seeds = None,
     seed: FirstSeed = 0,
     steps: Annotated[int | None, Parameter(help="Training steps, instead of the experiment's own.")] = None,
-    recipe: Annotated[str | None, Parameter(help="Of mnist-m: paper, classic or strong.")] = None,
+    recipe: Annotated[str | None, Parameter(help="Of mnist-m: tuned, the default, paper, classic or strong.")] = None,
     fast: Annotated[bool, Parameter(negative="", help="Of amazon-reviews: fixed hyper-parameters.")] = False,
     json: Json = None,
     out: Out = None,
