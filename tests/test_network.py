@@ -7,7 +7,7 @@ from torch import nn
 
 from dann import Network, mlp
 from dann.domains import Batch
-from dann.network import ENCODINGS, Normalize, View, initialize
+from dann.network import ENCODINGS, Normalize, View, initialize, multiply_adds
 
 
 def batch(n_source=6, n_target=4, shift=10.0):
@@ -226,11 +226,87 @@ def test_work_is_counted_in_multiply_adds_of_one_row():
     normalize = Normalize(torch.zeros(3, 1, 1), torch.ones(3, 1, 1))
     net = Network(normalize, encoder, mlp(5 * 4 * 4, 7, 2), dim=80, n_classes=2, n_domains=2)
     before = {name: t.clone() for name, t in net.state_dict().items()}
-    assert net.work((3, 8, 8)) == 8 * 8 * 5 * 3 * 9 + 80 * 7 + 7 * 2
+    assert net.work((3, 8, 8)) == net.work((3, 8, 8)) == 8 * 8 * 5 * 3 * 9 + 80 * 7 + 7 * 2
     assert net.training
     for name, tensor in net.state_dict().items():
         assert torch.equal(tensor, before[name]), name
     assert not any(layer._forward_hooks for layer in net.modules())
+
+
+class OfSteps(nn.Module):
+    """A layer that reads a series (n, channels, length) as (n, length, channels)."""
+
+    def __init__(self, layer, dim=None):
+        super().__init__()
+        self.layer, self.embed = layer, nn.Identity() if dim is None else nn.Linear(3, dim)
+
+    def forward(self, x):
+        x = self.embed(x.transpose(1, 2))
+        found = self.layer(x, x, value=x) if isinstance(self.layer, nn.MultiheadAttention) else self.layer(x)
+        return (found[0] if isinstance(found, tuple) else found).flatten(1)
+
+
+class OfCells(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell = nn.GRUCell(3, 5)
+
+    def forward(self, x):
+        state = None
+        for step in x.unbind(2):
+            state = self.cell(step, state)
+        return state
+
+
+class Product(nn.Module):
+    """A matrix of the user's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.matrix = nn.Parameter(torch.zeros(20, 6))
+
+    def forward(self, x):
+        return (x @ self.matrix).flatten(1)
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        lambda: OfSteps(nn.GRU(3, 8, batch_first=True)),
+        lambda: OfSteps(nn.LSTM(3, 8, num_layers=2, bidirectional=True, batch_first=True)),
+        OfCells,
+        lambda: OfSteps(nn.MultiheadAttention(8, 2, batch_first=True), 8),
+        lambda: OfSteps(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 8),
+        lambda: nn.Sequential(nn.ConvTranspose1d(3, 4, 5, stride=2), nn.Flatten()),
+        lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Conv1d(3, 4, 5)), nn.Flatten()),
+        Product,
+    ],
+)
+def test_work_of_every_kind_of_layer_is_what_pytorch_counts(encoder):
+    from torch.backends import mkldnn
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    made = encoder().eval()
+    x = torch.zeros(1, 3, 20)
+    mkldnn.set_flags(False)  # whose LSTM it does not count
+    try:
+        with FlopCounterMode(display=False) as counted, sdpa_kernel(SDPBackend.MATH):
+            dim = made(x).shape[1]
+    finally:
+        mkldnn.set_flags(True)
+    net = Network(nn.Identity(), made, nn.Identity(), dim=dim, n_classes=2, n_domains=2)
+    net.normalize.mean = torch.zeros(1)
+    assert net.work((3, 20)) == counted.get_total_flops() // 2 > 0
+
+
+def test_tables_that_are_looked_up_and_scripts_are_no_work():
+    net = Network(
+        Normalize(torch.zeros(1), torch.ones(1)), nn.Identity(), nn.Linear(3, 2), dim=3, n_classes=2, n_domains=2
+    )
+    net.encoder = torch.jit.script(nn.Linear(3, 3))
+    assert net.work((3,)) == 6
+    assert multiply_adds(nn.Embedding(1000, 8), [torch.zeros(1, 4, dtype=torch.long)], torch.zeros(1, 4, 8)) == 0
 
 
 def test_logits_asked_for_without_gradients_have_them_for_who_asks_next():

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -175,6 +176,7 @@ class Network(nn.Module):
         self.domain_hidden, self.encoding = domain_hidden, encoding
         self.has_batch_norm = any(isinstance(layer, _BatchNorm) for layer in encoder.modules())
         self.parts = nn.ModuleDict()
+        self._counted: tuple[tuple[int, ...], int] | None = None  # shape of a row, and its work
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return features (n, dim) and logits (n, classes) of stored rows (n, *input)."""
@@ -254,23 +256,28 @@ class Network(nn.Module):
 
     def work(self, shape: tuple[int, ...]) -> int:
         """Count the multiply-adds of the forward pass of one row, ``shape`` without the batch, by a dry run."""
+        if self._counted is not None and self._counted[0] == shape:
+            return self._counted[1]
         counts: list[int] = []
 
-        def count(layer: nn.Module, _: object, output: Tensor) -> None:
-            if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-                counts.append(layer.weight.numel() * output.numel() // layer.weight.shape[0])
+        def count(layer: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+            counts.append(multiply_adds(layer, [*given, *named.values()], output))
 
-        handles = [layer.register_forward_hook(count) for layer in self.modules()]
-        training = self.training
+        layers = [layer for layer in self.modules() if not isinstance(layer, torch.jit.ScriptModule)]  # takes no hooks
+        handles = [layer.register_forward_hook(count, with_kwargs=True) for layer in layers]
+        training, whole = self.training, torch.backends.mha.get_fastpath_enabled()
         self.eval()  # batch norm keeps its statistics
+        torch.backends.mha.set_fastpath_enabled(False)  # which calls none of a transformer's layers
         try:
             with torch.no_grad():
                 self(torch.zeros(1, *shape, device=self.normalize.mean.device))
         finally:
             self.train(training)
+            torch.backends.mha.set_fastpath_enabled(whole)
             for handle in handles:
                 handle.remove()
-        return sum(counts)
+        self._counted = (shape, sum(counts))
+        return self._counted[1]
 
     @property
     def players(self) -> tuple[str, ...]:
@@ -290,6 +297,29 @@ class Network(nn.Module):
     def module_of(self, player: str) -> nn.Module:
         """Return the module that a player names."""
         return self.parts[player] if player in self.parts else getattr(self, player)
+
+
+def multiply_adds(layer: nn.Module, given: list[Any], output: Any) -> int:
+    """Count the multiply-adds of one layer's matrices, without those of the layers inside it."""
+    x = next((value for value in given if isinstance(value, Tensor)), None)
+    y = output[0] if isinstance(output, (tuple, list)) else output
+    if x is None or not isinstance(y, Tensor):
+        return 0
+    own = [p.numel() for p in layer.parameters(recurse=False) if p.ndim > 1]
+    recurrent = isinstance(layer, (nn.RNNBase, nn.RNNCellBase))
+    if isinstance(layer, nn.MultiheadAttention):
+        keys = next((value for value in given[1:] if isinstance(value, Tensor)), x)
+        every = sum(p.numel() for p in layer.parameters() if p.ndim > 1)  # its inner layer is not called
+        return (every + 2 * keys.numel()) * (x.numel() // layer.embed_dim)
+    if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return layer.weight.numel() * y.numel() // layer.weight.shape[0]
+    if isinstance(layer, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+        return layer.weight.numel() * x.numel() // layer.weight.shape[0]
+    if isinstance(layer, (nn.Embedding, nn.EmbeddingBag)) or not own:
+        return 0  # looked up
+    # of layers that nobody knows: a product along the last axis, before or behind
+    sides = [values for values in ((x,) if recurrent else (x, y)) if values.numel() and values.ndim]
+    return sum(own) * max((values.numel() // values.shape[-1] for values in sides), default=1)
 
 
 def forget_statistics(layer: _BatchNorm) -> None:
