@@ -1,4 +1,6 @@
 import copy
+import random
+import warnings
 from typing import ClassVar
 
 import numpy as np
@@ -316,10 +318,69 @@ class Reads(DANN):
 
 def test_a_method_that_reads_values_is_trained_step_by_step_with_a_warning(arrays, monkeypatch):
     plain, _ = fitted(arrays, False, monkeypatch, compile=False, method=Reads())
-    with pytest.warns(UserWarning, match="not compiled: .* depends on the values of a tensor") as warned:
+    with pytest.warns(UserWarning, match=r"not compiled: .* depend on the values .*test_engine.py, line \d+") as warned:
         same, _ = fitted(arrays, False, monkeypatch, compile=True, method=Reads())
     assert len(warned) == 1
     assert same.history_ == plain.history_
+
+
+class Counts(nn.Module):
+    """Keeps a number, a tensor or a generator of its own, and what it does depends on that."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what, self.steps, self.layer = what, 0, nn.Linear(3, 4)
+        self.register_buffer("mean", torch.zeros(3))
+
+    def forward(self, x):
+        self.steps += self.what == "number"
+        if self.what == "buffer":
+            self.mean = 0.9 * self.mean + 0.1 * x.mean(0).detach()
+        factor = {"python": random.random, "numpy": np.random.uniform}.get(self.what, lambda: 1.0)()
+        return self.layer(factor * x - self.mean) * (1 + self.steps / 10)
+
+
+@pytest.mark.parametrize("what", ["number", "buffer", "python", "numpy"])
+def test_networks_with_a_state_that_no_recording_holds_are_trained_step_by_step(what, arrays, monkeypatch):
+    models = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            models.append(fitted(arrays, False, monkeypatch, compile=compiled, backbone=Counts(what))[0])
+        assert [str(w.message).startswith("not compiled: ") for w in warned] == [True] * compiled
+    for name, weight in models[0].network_.state_dict().items():
+        assert torch.equal(models[1].network_.state_dict()[name], weight), name
+
+
+def weaken(adapter):
+    adapter.method_.weight = 0.0
+
+
+def freeze(adapter):
+    adapter.network_.head.requires_grad_(False)
+
+
+def thin_out(adapter):
+    next(layer for layer in adapter.network_.modules() if isinstance(layer, nn.Dropout)).p = 0.0
+
+
+@pytest.mark.parametrize("change", [weaken, freeze, thin_out])
+def test_what_the_caller_changes_between_steps_counts_in_recorded_trainings_too(change, arrays, monkeypatch):
+    models = []
+    for repeat in (False, True):
+        monkeypatch.setattr(dann.adapter, "RECORDING_PAYS", 1 if repeat else 10**9)
+        adapter = DomainAdapter(backbone=MLP((8,), head_hidden=(6,), dropout=0.5), steps=8, batch_size=8, device="cpu")
+        rows = arrays.x, arrays.y, arrays.xt
+        act = lambda step, adapter=adapter: change(adapter) if step.number == 3 else None  # noqa: E731
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            models.append(adapter.fit(*rows, on_step=act))
+        assert ["not compiled any more" in str(w.message) for w in warned] == [True] * repeat
+    for name, weight in models[0].network_.state_dict().items():
+        assert torch.equal(models[1].network_.state_dict()[name], weight), name
 
 
 def test_images_are_recorded_too(arrays, monkeypatch):

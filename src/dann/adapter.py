@@ -191,7 +191,8 @@ class Adapter(BaseEstimator, ABC):
             also the code of your own classes, not the functions elsewhere that it calls: change those, take another
             folder.
         on_step : callable, optional
-            Called with every `Step`, but for those of ``pretrain_steps``.
+            Called with every `Step`, but for those of ``pretrain_steps``. It may change attributes of `method_`, or
+            freeze layers of `network_`: a recorded training then goes on step by step; see ``compile``.
 
         Returns
         -------
@@ -423,7 +424,8 @@ class Adapter(BaseEstimator, ABC):
             runs.write_json(place, config)
 
         last = time.monotonic()
-        loop = train(net, method, stream, optimizer, self.steps, start, schedule, repeat, self.precision_)
+        watched = on_step is not None
+        loop = train(net, method, stream, optimizer, self.steps, start, schedule, repeat, self.precision_, watched)
         for step in loop:
             done = step.number + 1
             if average is not None:
@@ -817,7 +819,8 @@ class DomainAdapter(ClassifierMixin, Adapter):
     compile : "auto" or bool
         Repeat the recorded operations of the first step, on a GPU as one CUDA graph. Same bits, less overhead; right
         where every step does the same operations. "auto" does so on the CPU in trainings of 500 steps or more, if
-        method and network are this package's own; give True where you know it of yours.
+        method and network are this package's own; give True where you know it of yours. A warning says where values
+        are read, attributes change or other generators are drawn from, and the steps are computed one by one.
     on_collapse : {"warn", "stop", "source-only"}
         What to do where a guard sees the training go wrong: warn and go on, raise `TrainingCollapsed`, or train on the
         source alone instead; see `Guards`.

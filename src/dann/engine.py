@@ -1,8 +1,9 @@
 """The only training loop."""
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,7 @@ def train(
     schedule: Callable[[float], float] | None = None,
     repeat: bool = False,
     precision: torch.dtype = torch.float32,
+    watched: bool = False,
 ) -> Iterator[Step]:
     """Play ``method`` on ``net`` and yield a `Step` after every batch; the caller decides what to do in between.
 
@@ -60,9 +62,11 @@ def train(
         Repeat the operations of the first step instead of finding them anew; see `recorded` for where that is right.
     precision : torch.dtype
         What convolutions and matrix products compute in; weights and losses keep single precision.
+    watched : bool
+        Whether the caller may change the method or the network between the steps: nothing is repeated from then on.
     """
-    device = stream.device
-    play = eager(net, method, optimizer, autocast(stream.device, precision))
+    device, context = stream.device, autocast(stream.device, precision)
+    play, held = eager(net, method, optimizer, context), None
     for number in range(start, steps):
         if schedule is not None:
             optimizer.scale(schedule(number / steps))
@@ -70,10 +74,14 @@ def train(
             net.train()
         batch, progress = stream.at(number), torch.full((), number / steps, device=device)  # filled there, not copied
         if repeat and number == start:
-            terms, play = recorded(play, batch, progress)
+            terms, play = recorded(play, batch, progress, lambda: state_of(net, method))
+            held = state_of(net, method) if watched else None
         else:
             terms = play(batch, progress)
         yield Step(number, terms)
+        if held is not None and not same(held, state_of(net, method)):
+            warnings.warn("not compiled any more: method or network were changed between two steps", stacklevel=2)
+            play, held = eager(net, method, optimizer, context), None
 
 
 def eager(
@@ -123,15 +131,18 @@ def update(optimizer: Optimizer, parameters: Sequence[nn.Parameter], terms: Term
             seen = f"shape {tuple(term.shape)}" if isinstance(term, Tensor) else type(term).__name__
             raise ValueError(f"the term {name!r} is no single number of a tensor, but {seen}: take its mean or sum")
     losses = [term for term in terms.values() if term.requires_grad]  # one that no weight changes is there to be seen
+    parameters = [p for p in parameters if p.requires_grad]  # the caller may freeze some between the steps
     optimizer.step(parameters, torch.autograd.grad(losses, parameters, allow_unused=True))
 
 
-def recorded(play: Play, batch: Batch, progress: Tensor) -> tuple[Terms, Play]:
+def recorded(play: Play, batch: Batch, progress: Tensor, state: Callable[[], list[Any]]) -> tuple[Terms, Play]:
     """Play a batch; return its terms, and a function that repeats on others the operations that this took.
 
-    Right for methods that hold no state of their own; see `record`. The batches are blocks of the same sizes.
+    Right for methods and networks that change tensors in place and hold no other state of their own, which ``state``
+    would show; see `record`. The batches are blocks of the same sizes.
     """
     terms: Terms = {}
+    before = state()
 
     def inputs(batch: Batch) -> tuple[Tensor, ...]:
         return (batch.x, batch.y, batch.index, *(() if batch.variant is None else (batch.variant,)))
@@ -143,9 +154,37 @@ def recorded(play: Play, batch: Batch, progress: Tensor) -> tuple[Terms, Play]:
         return tuple(terms.values())
 
     _, run = record(step, (progress, *inputs(batch)), constants=(batch.domain,))
+    if run is not None and not same(before, state()):
+        warnings.warn("not compiled: a step changes attributes of method or network, not their values", stacklevel=3)
+        run = None
     if run is None:
         return terms, play
     return terms, lambda batch, progress: dict(zip(terms, run(progress, *inputs(batch)), strict=True))
+
+
+def state_of(net: Network, method: Game) -> list[Any]:
+    """Return what a recording keeps as it is: numbers and names of method and layers, and which tensors they hold."""
+    found: list[Any] = []
+
+    def look(value: Any) -> None:
+        if isinstance(value, (bool, int, float, str, Tensor)):
+            found.append(value)
+        elif isinstance(value, dict):
+            for one in value.values():
+                look(one)
+        elif hasattr(value, "moves"):  # a method, or one inside it
+            look(vars(value))
+
+    look(method)
+    for layer in net.modules():
+        look({name: value for name, value in vars(layer).items() if name not in ("_modules", "training")})
+    return [*found, *(p.requires_grad for p in net.parameters())]
+
+
+def same(before: Sequence[Any], after: Sequence[Any]) -> bool:
+    """Whether two states hold the same tensors and equal values."""
+    equal = lambda a, b: a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b)  # noqa: E731
+    return len(before) == len(after) and all(map(equal, before, after))
 
 
 class WeightAverage:

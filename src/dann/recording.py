@@ -1,10 +1,14 @@
 """Recordings: the tensor operations of one call of a function, to be repeated on other tensors."""
 
 import operator
+import random
+import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -13,6 +17,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 aten = torch.ops.aten
 PURE = (aten.t.default, aten.slice.Tensor, operator.getitem)  # others may keep statistics that no schema tells
+PACKAGES = tuple(str(Path(package).parent) for package in (torch.__file__, __file__))
 Function = Callable[..., tuple[Tensor, ...]]
 
 
@@ -42,14 +47,25 @@ def record(
     recording : callable or None
         None, with a warning, where the operations depend on the values of tensors, or on a generator.
     """
+    drawn = _others_random_state()
     with _Reads() as reads, _Tape() as tape:
         outputs = function(*inputs)
     obstacle = reads.obstacle or tape.obstacle
     if obstacle is not None:
-        warnings.warn(f"not compiled: {obstacle} depends on the values of a tensor or on a generator", stacklevel=2)
+        obstacle = f"the operations depend on the values of a tensor or on a generator: {obstacle}"
+    elif drawn != _others_random_state():
+        obstacle = "random numbers of Python or NumPy would stay as they were"
+    if obstacle is not None:
+        warnings.warn(f"not compiled: {obstacle}", stacklevel=2)
         return outputs, None
     run = tape.function(inputs, outputs, constants)
     return outputs, captured(run, inputs) if inputs[0].is_cuda else run
+
+
+def _others_random_state() -> tuple[Any, ...]:
+    """Return the state of the generators that are not PyTorch's: what they draw is no tensor's operation."""
+    of_numpy = np.random.get_state(legacy=False)  # noqa: NPY002 - it is the user's, if anybody's
+    return random.getstate(), repr(of_numpy["state"]["pos"]), of_numpy["state"]["key"].tobytes()
 
 
 def captured(run: Function, inputs: Sequence[Tensor]) -> Function:
@@ -86,7 +102,7 @@ class _Reads(TorchFunctionMode):
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if function in (Tensor.numpy, Tensor.tolist, Tensor.__array__, Tensor.__dlpack__):
-            self.obstacle = self.obstacle or f"Tensor.{function.__name__}"
+            self.obstacle = self.obstacle or f"Tensor.{function.__name__}{_called_at()}"
         return function(*args, **(kwargs or {}))
 
 
@@ -96,7 +112,7 @@ class _Tape(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.calls: list[tuple[Any, Any, Any, Any]] = []
-        self.obstacle: Any = None
+        self.obstacle: str | None = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -108,9 +124,9 @@ class _Tape(TorchDispatchMode):
         masks = any(t.dtype in (torch.bool, torch.uint8) for t in _tensors(args[1:]))
         whole = operation is aten.index.Tensor and not masks  # it has the tag for the sake of masks
         if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(operation.tags) and not whole:
-            self.obstacle = self.obstacle or operation
+            self.obstacle = self.obstacle or f"{operation}{_called_at()}"
         if any(isinstance(value, torch.Generator) for value in tree_leaves((args, kwargs))):
-            self.obstacle = self.obstacle or operation
+            self.obstacle = self.obstacle or f"{operation}{_called_at()}"
         new = args[0].clone() if operation is aten.lift_fresh.default else None  # a tensor made from Python's numbers
         result = operation(*args, **(kwargs or {}))
         if new is None:
@@ -169,6 +185,14 @@ class _Tape(TorchDispatchMode):
                 if argument.alias_info is not None and argument.alias_info.is_write:
                     written |= {_storage(t) for t in _tensors(named.get(argument.name))}
         return written
+
+
+def _called_at() -> str:
+    """Return the innermost place in code that is neither PyTorch's nor this package's, as text, if there is one."""
+    frame: Any = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith(PACKAGES):
+        frame = frame.f_back
+    return "" if frame is None else f" in {frame.f_code.co_filename}, line {frame.f_lineno}"
 
 
 def _tensors(values: Any) -> list[Tensor]:

@@ -1,5 +1,6 @@
 """Deep joint distribution optimal transport."""
 
+import random
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +26,13 @@ def transport_plan(cost: Tensor) -> Tensor:
 
 def optimal_transport() -> Any:
     """Import POT, which takes seconds, or say how to get it."""
+    before = random.getstate()  # libraries that it imports draw from it
     try:
         import ot
     except ImportError as error:
         raise ImportError("DeepJDOT needs the POT library: pip install 'dann[ot]'") from error
+    finally:
+        random.setstate(before)
     return ot
 
 
