@@ -37,7 +37,8 @@ def main():
         over = [a - b for a, b in zip(own, times["import torch"], strict=True)]
         row = {"process": name, "s": statistics.median(own), "min": min(own), "max": max(own)}
         row["over import torch"] = statistics.median(over)
-        rows.append({k: v if isinstance(v, str) else round(v, 3) for k, v in row.items()})
+        row = {k: v if isinstance(v, str) else round(v, 3) for k, v in row.items()}
+        rows.append({**row, "turns": [round(s, 4) for s in own]})
     report("imports", rows, args.json, turns=args.turns)
 
 

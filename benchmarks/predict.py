@@ -9,7 +9,7 @@ from itertools import repeat
 from pathlib import Path
 
 import torch
-from turns import compared, report, stepper, take_turns
+from turns import clock_for, compared, report, stepper, take_turns
 
 sys.path.insert(0, str(Path(__file__).parent / "loops"))
 from gate import images
@@ -56,7 +56,7 @@ def main():
         "channels-last, 512 rows": plain(x, args.device, True, 512),
         "channels-last, 64 rows": plain(x, args.device, True, 64),
     }
-    clock = "cpu" if (args.threads, args.device) == (1, "cpu") else "wall"
+    clock = clock_for(args.device, args.threads)
     times = take_turns({name: stepper(loop) for name, loop in loops.items()}, args.turns, 1, clock)
     rows = [{**row, "µs a row": round(row["ms"] / args.rows * 1e3, 1)} for row in compared(times, "dann")]
     report(

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from turns import Worker, compared, report, take_turns
+from turns import Worker, clock_for, compared, report, take_turns
 
 OTHERS = {
     "pytorch-adapt": (
@@ -61,7 +61,7 @@ def main():
     }
     for name in OTHERS if args.others else ():
         workers[name] = Worker(OTHERS[name][0], python=environment(args.others, name), threads=args.threads)
-    times = take_turns(workers, args.turns, args.steps, "cpu" if (args.threads, args.device) == (1, "cpu") else "wall")
+    times = take_turns(workers, args.turns, args.steps, clock_for(args.device, args.threads))
     rows = compared(times, "dann")
     for row in rows:
         row["peak MB"] = round(workers[row["loop"]].close()["peak"])

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
-from turns import compared, report, stepper, take_turns
+from turns import clock_for, compared, report, stepper, take_turns
 
 from dann import DANN, MLP, DomainAdapter, Domains
 from dann.datasets import moons
@@ -98,7 +98,7 @@ def main():
     }
     with flushed_denormals():
         advance = {name: stepper(loop) for name, loop in loops.items()}
-        times = take_turns(advance, args.turns, args.steps, "cpu" if args.device == "cpu" else "wall")
+        times = take_turns(advance, args.turns, args.steps, clock_for(args.device))
     settings = {name: value for name, value in vars(args).items() if name != "json"}
     report("toy", compared(times, "recorded"), args.json, **settings)
 

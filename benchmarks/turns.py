@@ -16,6 +16,18 @@ Advance = Callable[[int], dict[str, float]]  # take so many steps → seconds of
 HERE = Path(__file__).parent
 
 
+def clock_for(device: str, threads: int = 1) -> str:
+    """Say which clock tells the cost of a step: CPU time, which other programs disturb less, where one thread works."""
+    return "cpu" if (device, threads) == ("cpu", 1) else "wall"
+
+
+def wait_for_gpu() -> None:
+    """Wait until the work of this process on a GPU is done, if PyTorch has given it any."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
 def stepper(loop: Iterator[Any]) -> Advance:
     """Return a loop of this process: an iterator that takes a step whenever it is asked for the next item."""
 
@@ -23,9 +35,7 @@ def stepper(loop: Iterator[Any]) -> Advance:
         cpu, wall = time.process_time(), time.perf_counter()
         for _ in range(steps):
             next(loop)
-        torch = sys.modules.get("torch")
-        if torch is not None and torch.cuda.is_initialized():
-            torch.cuda.synchronize()
+        wait_for_gpu()
         return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
 
     return advance
@@ -81,14 +91,28 @@ def take_turns(loops: dict[str, Advance], turns: int, steps: int, clock: str = "
 
 
 def compared(times: dict[str, list[float]], against: str) -> list[dict[str, Any]]:
-    """Return a row a loop: median of its times, and quartiles of the ratio to one of the loops, turn by turn."""
+    """Return a row a loop: median of its times, and quartiles of the ratio to one of the loops, turn by turn.
+
+    The row's "turns" are its times, for `report`.
+    """
     rows = []
     for name, own in times.items():
         ratios = [a / b for a, b in zip(own, times[against], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        row = {"loop": name, "ms": statistics.median(own), "low": low, f"times {against}": middle, "high": high}
-        rows.append({key: value if isinstance(value, str) else round(value, 3) for key, value in row.items()})
+        low, middle, high = quartiles(ratios)
+        row = {"ms": statistics.median(own), "low": low, f"times {against}": middle, "high": high}
+        row = {"loop": name, **{key: round(value, 3) for key, value in row.items()}}
+        rows.append({**row, "turns": [round(ms, 4) for ms in own]})
     return rows
+
+
+def quartiles(values: Sequence[float]) -> list[float]:
+    """Return the lower quartile, the median and the upper quartile; of one value, itself."""
+    return statistics.quantiles(values, n=4) if len(values) > 1 else [*values] * 3
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return median and range as text, such as "0.16 (0.15 to 0.19)"."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def machine() -> dict[str, Any]:
@@ -109,10 +133,13 @@ def machine() -> dict[str, Any]:
 
 
 def report(title: str, rows: Sequence[dict[str, Any]], json_file: Path | None, **more: Any) -> None:
-    """Print the rows as a Markdown table under the machine; write everything as JSON if there is a file for it."""
+    """Print the rows as a Markdown table under the machine; write everything as JSON if there is a file for it.
+
+    What a row has as "turns", all that was measured for it, is in the JSON alone.
+    """
     result = {"benchmark": title, "machine": machine(), **more, "rows": list(rows)}
     print(f"{title}\n" + ", ".join(f"{k} {v}" for k, v in {**result["machine"], **more}.items()) + "\n")
-    columns = list(rows[0])
+    columns = [column for column in rows[0] if column != "turns"]
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
     for row in rows:
         print("| " + " | ".join(str(row.get(column, "")) for column in columns) + " |")
