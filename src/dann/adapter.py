@@ -272,8 +272,8 @@ class Adapter(BaseEstimator, ABC):
         run, on_step
             As for `fit`.
         **settings
-            Parameters that differ from this estimator's. Where ``lr`` is not given it is a tenth of that of the first
-            training, and ``steps`` should be few: what learns from its own predictions soon unlearns what is right.
+            Parameters that differ from this estimator's. Where ``lr`` or ``steps`` are not given they are a tenth of
+            those of the first training: what learns from its own predictions soon unlearns what is right.
 
         Returns
         -------
@@ -286,8 +286,8 @@ class Adapter(BaseEstimator, ABC):
             The method needs source rows; rows or settings that cannot be trained on.
         """
         check_is_fitted(self, "network_")
-        lr = self.lr if self.method_.source_free else self.lr / 10
-        later = clone(self).set_params(**{"method": method, "pretrain_steps": 0, "lr": lr, **settings})
+        fewer = {} if self.method_.source_free else {"lr": self.lr / 10, "steps": max(1, self.steps // 10)}
+        later = clone(self).set_params(**{"method": method, "pretrain_steps": 0, **fewer, **settings})
         later._check_settings()
         made = later._method()
         if not made.source_free:
