@@ -19,9 +19,12 @@ from .dann import domain_head, logits_of_domains
 class ADDA(Method):
     """Leave the source's encoder and label head as they are, and train a copy of the encoder for the target.
 
-    A domain head learns to tell source rows behind the old encoder from target rows behind the new one, which learns to
-    pass them off as source. It starts from a model of the source, so give ``pretrain_steps``. Nothing keeps
-    classes in place but that start: a low learning rate and few steps.
+    A domain head learns to tell source rows behind the old encoder, features (n_source, dim), from target rows behind
+    the new one, (n_target, dim), which learns to pass them off as source. It starts from a model of the source, so give
+    ``pretrain_steps``. Nothing keeps classes in place but that start: a low learning rate and few steps.
+
+    Good where the source's model must stay as it is, and is right on much of the target; not for rates at which a
+    training from scratch would do, with which it ended anywhere (docs/experiments.md).
 
     Parameters
     ----------
@@ -31,7 +34,9 @@ class ADDA(Method):
     References
     ----------
     Tzeng et al., Adversarial Discriminative Domain Adaptation, CVPR 2017, equations 4-9
-    (https://arxiv.org/abs/1702.05464). Several sources are one domain each; target rows pass for the first.
+    (https://arxiv.org/abs/1702.05464). Differs in the order: the encoder faces the domain head after its step, where
+    the authors' code takes both steps at once, and halves both losses. Several sources are one domain each; target rows
+    pass for the first.
     """
 
     needs_pretraining = True

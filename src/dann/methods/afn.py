@@ -17,7 +17,13 @@ class AFN(Method):
     """Make the features of both domains larger: target features of small norm are the ones that transfer badly.
 
     "stepwise" adds ``weight · mean (‖f‖ - sg(‖f‖) - Δ)²`` of every domain, sg(‖f‖) being the norm as it is now; "hard"
-    ``weight · (mean ‖f‖ - R)²``. No adversary and no kernel; it does not align anything by itself.
+    ``weight · (mean ‖f‖ - R)²``. Norms (n,) are of features (n, dim). No adversary and no kernel; it does not align
+    anything by itself.
+
+    Good where features are bounded or have batch norm before them, as the paper's; not for plain convolutions with SGD
+    and momentum, where "stepwise" pushes norms up without end: with the default weight a loss became NaN on every image
+    task of the family in docs/experiments.md. There give a much smaller weight or "hard", and a lower rate. On digits,
+    one training each: at a rate of .02 weight .005 diverged and .0005 did not; at .001 the default ended at chance.
 
     Parameters
     ----------
@@ -31,7 +37,9 @@ class AFN(Method):
 
     References
     ----------
-    Xu et al., Larger Norm More Transferable, ICCV 2019, equations 4 and 6 (https://arxiv.org/abs/1811.07456).
+    Xu et al., Larger Norm More Transferable, ICCV 2019, equations 4 and 6 (https://arxiv.org/abs/1811.07456). Differs
+    in the features, which are any network's: those of the authors' code come from a linear layer, batch norm and a
+    dropout that keeps norms.
     """
 
     needs_classes = False

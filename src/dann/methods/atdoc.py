@@ -63,8 +63,11 @@ class ATDOC(Method):
     """Follow, on the target, what the nearest target rows are predicted to be.
 
     A row's pseudo-label is the class that its neighbours in feature space agree on, weighed by how far they agree: one
-    wrong prediction among right ones is outvoted, as certainty alone would not do. For targets whose classes form
-    clusters; alone or in a sum, such as "cdan+atdoc".
+    wrong prediction among right ones is outvoted, as certainty alone would not do. The neighbours of features (n, dim)
+    are sought in a memory (memory, dim) with probabilities (memory, classes).
+
+    Good for targets whose classes form clusters, alone or in a sum, such as "cdan+atdoc"; not where the source's model
+    is mostly wrong: neighbours agree on wrong classes too.
 
     Parameters
     ----------

@@ -14,8 +14,11 @@ from .base import Method, Terms, not_negative
 class BNM(Method):
     """Make the predictions on the target both certain and diverse, by the nuclear norm of a batch's probabilities.
 
-    The label loss minus ``weight · ‖softmax(G_T)‖_* / n``: large where rows are close to one-hot and many classes
-    occur. It needs batches larger than the number of classes, and costs a singular value decomposition.
+    The label loss minus ``weight · ‖softmax(G_T)‖_* / n`` for logits G_T (n, classes): large where rows are close to
+    one-hot and many classes occur.
+
+    Good where entropy alone would let classes die out; not for batches that are not larger than the number of classes,
+    nor where a few classes make up the target. It costs a singular value decomposition a step.
 
     Parameters
     ----------
@@ -25,7 +28,9 @@ class BNM(Method):
     References
     ----------
     Cui et al., Towards Discriminability and Diversity: Batch Nuclear-norm Maximization under Label Insufficient
-    Situations, CVPR 2020, equation 13 (https://arxiv.org/abs/2003.12237).
+    Situations, CVPR 2020, equation 13 (https://arxiv.org/abs/2003.12237). Differs in nothing from the equation; the
+    authors' code has the mean of the singular values, so it divides by n or by the number of classes, whichever is
+    less.
     """
 
     weight: float = 1.0

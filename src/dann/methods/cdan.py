@@ -51,9 +51,12 @@ def joint(net: Network, features: Tensor, logits: Tensor) -> Tensor:
 class CDAN(Method):
     """Train features from which the domain cannot be told, even knowing the predicted class.
 
-    As DANN, but the domain head sees the outer product of features and class probabilities (detached), so that classes
-    are aligned one by one. Where it has more than 4096 entries, random maps of both are multiplied instead. Better than
-    DANN where classes are many or clusters could be swapped; worse where the source's model is mostly wrong.
+    As DANN, but the domain head sees the outer product (n, dim · classes) of features (n, dim) and detached class
+    probabilities (n, classes), so that classes are aligned one by one. Where a row of it has more than 4096 entries,
+    random maps of both are multiplied instead.
+
+    Good where classes are many or clusters could be swapped, better than DANN there; not where the source's model is
+    mostly wrong.
 
     Parameters
     ----------
@@ -69,8 +72,8 @@ class CDAN(Method):
     References
     ----------
     Long et al., Conditional Adversarial Domain Adaptation, NeurIPS 2018, equations 2-9
-    (https://arxiv.org/abs/1705.10667). The entropy's weights are constants here, where the authors' code sends a
-    gradient through them; the domains weigh as for DANN.
+    (https://arxiv.org/abs/1705.10667). Differs in the entropy's weights, constants here, where the authors' code sends
+    a gradient through them; the domains weigh as for DANN.
     """
 
     weight: float = 1.0

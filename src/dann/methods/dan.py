@@ -15,9 +15,11 @@ from .base import Method, Terms, not_negative
 class DAN(Method):
     """Match the distributions of source and target features in a reproducing kernel Hilbert space.
 
-    The label loss plus ``weight · MMD²`` with the sum of the kernels ``exp(-‖a - b‖² / (2 α σ²))``, σ² being the mean
-    squared distance of all pairs of a batch. Steadier than an adversary; needs batches that show the distribution, so
-    64 rows a side or more, and compares one layer.
+    The label loss plus ``weight · MMD²`` with the sum of the kernels ``exp(-‖a - b‖² / (2 α σ²))`` of the features
+    (n, dim) of both sides, σ² being the mean squared distance of all pairs of a batch.
+
+    Good where an adversary swings, or is always sure since the domains lie far apart; not for batches too small to show
+    the distribution, so 64 rows a side or more, nor where class shares differ, as it is blind to classes.
 
     Parameters
     ----------
@@ -32,8 +34,8 @@ class DAN(Method):
     References
     ----------
     Long et al., Learning Transferable Features with Deep Adaptation Networks, ICML 2015, equations 2-6
-    (https://arxiv.org/abs/1502.02791). Differs in two ways: the kernels have equal weights, which the paper optimises,
-    and one layer is compared, the features.
+    (https://arxiv.org/abs/1502.02791). Differs in three ways: the kernels have equal weights, which the paper
+    optimises, one layer is compared, the features, and the estimator is over all pairs unless told otherwise.
     """
 
     needs_classes = False

@@ -44,9 +44,14 @@ def logits_of_domains(net: Network, seen: Tensor) -> Tensor:
 class DANN(Method):
     """Train features from which the label can be told but the domain cannot.
 
-    The sum of the label loss and ``mean_S CE + mean_T CE`` of the domain head (see `domain_loss` for several sources).
-    The reversed gradient that reaches the features is scaled by a strength λ that grows from 0 to ``weight``; the
-    domain head itself always trains at full weight.
+    The sum of the label loss and ``mean_S CE + mean_T CE`` of the domain head (see `domain_loss` for several sources),
+    which turns features (n, dim) of both sides into logits (n, domains). The reversed gradient that reaches the
+    features is scaled by a strength λ that grows from 0 to ``weight``; the domain head itself always trains at full
+    weight.
+
+    Good for a first try, where the domains overlap and classes are about as frequent in both. Not where class shares
+    differ: aligned features force errors then (IWDAN, PADA); not where the domains lie so far apart that the domain
+    head is sure and its gradient vanishes (WDGRL, DAN). The game swings: judge more than one seed.
 
     Parameters
     ----------
@@ -65,8 +70,8 @@ class DANN(Method):
     References
     ----------
     Ganin et al., Domain-Adversarial Training of Neural Networks, JMLR 17(59), 2016, equation 9 and section 5.2.2
-    (https://arxiv.org/abs/1505.07818). Differs in nothing for one source and one target; several sources are one
-    domain each.
+    (https://arxiv.org/abs/1505.07818). Differs in nothing for one source and one target; several sources are one domain
+    each.
     """
 
     needs_classes = False

@@ -14,8 +14,10 @@ from .base import Method, Terms, not_negative
 class DeepCORAL(Method):
     """Match the covariances of source and target features.
 
-    The label loss plus ``weight · ‖C_S - C_T‖²_F / (4 d²)``, C being the unbiased covariances (d, d) of the features of
-    a batch. Cheap and steady; it sees second moments only, so means and classes may still lie apart.
+    The label loss plus ``weight · ‖C_S - C_T‖²_F / (4 d²)``, C being the unbiased covariances (d, d) of the features
+    (n, d) of a batch.
+
+    Good for a cheap and steady first try; not where means or classes lie apart: it sees second moments only.
 
     Parameters
     ----------

@@ -18,9 +18,11 @@ from .vada import smoothness_loss
 class DIRTT(Method):
     """Move the decision boundaries of a fitted model out of the target's clusters, in small steps.
 
-    Predictions are made certain and smooth on the target as in VADA, and stay near those of a moving average of the
-    model, so that no step goes far. Use `DomainAdapter.adapt_to` on a model of VADA, or of any other method that is
-    right on most of the target; no source is needed. What is predicted wrong is refined as well.
+    Predictions, logits (n, classes), are made certain and smooth on the target as in VADA, and stay near those of a
+    moving average of the model, so that no step goes far. Use `DomainAdapter.adapt_to`; no source is needed.
+
+    Good for a model of VADA, or of any other method that is right on most of the target; not where it is wrong on much
+    of it: what is predicted wrong is refined as well.
 
     Parameters
     ----------

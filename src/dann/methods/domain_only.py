@@ -17,12 +17,18 @@ from .dann import domain_head, logits_of_domains
 class DomainOnly(Method):
     """Train encoder and domain head to tell the domains apart: no reversal, no label loss, an untrained label head.
 
-    It shows how far apart the domains can be told with this network; its class predictions mean nothing.
+    The domain head turns features (n, dim) into logits (n, domains). Good for seeing how far apart the domains can be
+    told with this network; not for predictions, which mean nothing.
 
     Parameters
     ----------
     hidden : tuple of int or None
         Hidden widths of the domain head; None takes those of the backbone's paper, () is a linear head.
+
+    References
+    ----------
+    Ben-David et al., Analysis of Representations for Domain Adaptation, NIPS 2006, whose proxy A-distance asks the same
+    of a linear classifier. Differs in the encoder, which learns features for the question.
     """
 
     needs_classes = False

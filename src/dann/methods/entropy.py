@@ -14,8 +14,11 @@ from .base import Method, Terms, not_negative
 class EntropyMinimization(Method):
     """Make the predictions on the target certain.
 
-    The label loss plus ``weight · mean H(p_T)``. It moves the decision boundary out of dense regions of the target; by
-    itself it is as content with one class for all rows as with the right ones.
+    The label loss plus ``weight · mean H(p_T)`` of the probabilities (n_target, classes). It moves the decision
+    boundary out of dense regions of the target.
+
+    Good for a sum with a method that aligns or balances; not for use by itself where the source's model is often wrong:
+    it is as content with one class for all rows as with the right ones.
 
     Parameters
     ----------
@@ -24,7 +27,8 @@ class EntropyMinimization(Method):
 
     References
     ----------
-    Grandvalet & Bengio, Semi-supervised Learning by Entropy Minimization, NeurIPS 2004, equation 6.
+    Grandvalet & Bengio, Semi-supervised Learning by Entropy Minimization, NeurIPS 2004, equation 6. Differs in the
+    unlabelled rows, which are another domain's.
     """
 
     weight: float = 0.1
@@ -43,8 +47,11 @@ class EntropyMinimization(Method):
 class InformationMaximization(Method):
     """Make the predictions on the target certain, each for itself, and diverse, all together.
 
-    The label loss plus ``weight · (mean H(p_T) - diversity · H(mean p_T))``: with diversity 1 the negative mutual
-    information of rows and predicted classes. The second term pulls towards classes of equal size.
+    The label loss plus ``weight · (mean H(p_T) - diversity · H(mean p_T))`` of the probabilities (n_target, classes):
+    with diversity 1 the negative mutual information of rows and predicted classes.
+
+    Good where classes are about equally frequent in the target; not where they are not: the second term pulls towards
+    classes of equal size.
 
     Parameters
     ----------
@@ -56,7 +63,8 @@ class InformationMaximization(Method):
     References
     ----------
     Krause, Perona & Gomes, Discriminative Clustering by Regularized Information Maximization, NeurIPS 2010, section 2;
-    for adaptation Liang et al., ICML 2020, equation 3 (https://arxiv.org/abs/2002.08546).
+    for adaptation Liang et al., ICML 2020, equation 3 (https://arxiv.org/abs/2002.08546). Differs in what stands beside
+    it: the label loss of the source, which both do without, and no penalty on weights, which the former has.
     """
 
     weight: float = 0.1

@@ -29,9 +29,13 @@ def confident_cross_entropy(logits: Tensor, taught: Tensor, threshold: float) ->
 class FixMatch(Method):
     """Learn, of strong variations of target rows, the classes that are certain for weak ones.
 
-    Strong on images, where variations are known that keep the class, once the source's model is right on a good part of
+    Logits (n_target, classes) of strong variations are compared with the classes (n_target,) that are certain for weak
+    ones.
+
+    Good for images, where variations are known that keep the class, once the source's model is right on a good part of
     the target; together with a method that aligns or balances, such as "dann+fixmatch" or "mcc+fixmatch", it needs less
-    of a start. By itself it strengthens what is predicted, right or wrong.
+    of a start. Not where that start is poor, nor for rows without such variations: by itself it strengthens what is
+    predicted, right or wrong.
 
     Parameters
     ----------

@@ -68,9 +68,12 @@ class IWDAN(Method):
     """DANN for a target whose classes are not as frequent as the source's.
 
     Aligning the features of domains with different class shares forces errors. Here a source row counts, in the domain
-    loss, by how much more frequent its class is in the target, as the predictions tell, w_y; in the label loss by
-    w_y / (K p_y), p_y being the share of its class in the source, so that each of K classes counts by w_y. Better
-    than DANN where the shares differ and the source's model is mostly right; noisier where they do not.
+    loss, by how much more frequent its class is in the target, as the predictions tell, w_y; in the label loss by w_y /
+    (K p_y), p_y being the share of its class in the source, so that each of K classes counts by w_y. The domain head
+    sees features (n, dim); w has shape (classes,).
+
+    Good where the shares differ and the source's model is mostly right, better than DANN there; not where they do not,
+    where it is noisier, nor where predictions are mostly wrong and the weights with them.
 
     Parameters
     ----------
@@ -84,7 +87,8 @@ class IWDAN(Method):
     Tachet des Combes et al., Domain Adaptation with Conditional Distribution Matching and Generalized Label Shift,
     NeurIPS 2020, section 4 and algorithm 1 (https://arxiv.org/abs/2003.04475). Differs in when the quadratic programme
     is solved: a few rounds of projected gradient in every step, on running means of about a hundred batches, where the
-    authors solve it once an epoch and smooth the weights.
+    authors solve it once an epoch and smooth the weights; and in the domain loss, where a batch's sum is divided by
+    that of its weights, in their code by the number of rows.
     """
 
     own_label = True
@@ -109,6 +113,12 @@ class IWDAN(Method):
 class IWCDAN(Method):
     """CDAN for a target whose classes are not as frequent as the source's: see IWDAN.
 
+    The domain head sees outer products (n, dim · classes), as in CDAN; weights of the classes (classes,) are those of
+    IWDAN.
+
+    Good where class shares differ and CDAN would be better than DANN; not where the shares are alike, nor where
+    predictions are mostly wrong: the weights and the outer products both come from them.
+
     Parameters
     ----------
     weight, hidden, width
@@ -118,7 +128,8 @@ class IWCDAN(Method):
 
     References
     ----------
-    As for IWDAN.
+    Tachet des Combes et al., Domain Adaptation with Conditional Distribution Matching and Generalized Label Shift,
+    NeurIPS 2020, section 4 and algorithm 1 (https://arxiv.org/abs/2003.04475). Differs in the same as IWDAN.
     """
 
     own_label = True

@@ -16,8 +16,11 @@ from .dan import check_kernels
 class JAN(Method):
     """Match the joint distributions of features and predicted class probabilities.
 
-    As DAN with the product of two kernels: the sum of Gaussians on the features, and ``exp(-‖p - q‖² / width)`` on the
-    probabilities. Classes are matched with classes, as long as the predictions are mostly right.
+    As DAN with the product of two kernels: the sum of Gaussians on the features (n, dim), and
+    ``exp(-‖p - q‖² / width)`` on the probabilities (n, classes).
+
+    Good where the predictions are mostly right: classes are matched with classes; not where they are mostly wrong, nor
+    for small batches.
 
     Parameters
     ----------
@@ -33,7 +36,9 @@ class JAN(Method):
     References
     ----------
     Long et al., Deep Transfer Learning with Joint Adaptation Networks, ICML 2017, equations 8-10
-    (https://arxiv.org/abs/1605.06636).
+    (https://arxiv.org/abs/1605.06636). Differs in the estimator, over all pairs unless told otherwise, where the
+    paper's is linear in time; layers and kernels are those of the authors' code. The adversarial variant, JAN-A, is
+    left out.
     """
 
     rows_needed = 4

@@ -36,8 +36,11 @@ def confusion(logits: Tensor, temperature: float) -> Tensor:
 class MCC(Method):
     """Make the predictions on the target confuse no pair of classes.
 
-    One of the strongest single terms, for any kind of shift that leaves the source's model above chance. It
-    needs batches that hold several rows of each class, and spreads the predictions over the classes of a batch.
+    The loss is the mean confusion between classes, a matrix (classes, classes), of probabilities (n_target, classes).
+
+    Good for any kind of shift that leaves the source's model above chance, one of the strongest single terms; not for
+    batches that lack several rows of each class, nor where a few classes make up the target: it spreads the predictions
+    over the classes of a batch.
 
     Parameters
     ----------
@@ -49,7 +52,8 @@ class MCC(Method):
     References
     ----------
     Jin et al., Minimum Class Confusion for Versatile Domain Adaptation, ECCV 2020, equations 1-6
-    (https://arxiv.org/abs/1912.03699).
+    (https://arxiv.org/abs/1912.03699). Differs in nothing but batch norm, which sees both domains at once: with
+    ``encoding="separate"`` one after the other, as in the authors' code.
     """
 
     weight: float = 1.0

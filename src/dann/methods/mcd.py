@@ -22,8 +22,12 @@ class MCD(Method):
     """Let two label heads disagree on the target as much as the source allows, and the encoder make them agree.
 
     Three kinds of moves a batch: everybody learns the labels; the heads learn the labels and to disagree on the target;
-    the encoder, ``encoder_steps`` times, to make them agree. No domain is told, so class regions matter, not
-    the overlap of domains. Six optimiser steps a batch, so six times the cost of DANN. The first head predicts.
+    the encoder, ``encoder_steps`` times, to make them agree. What is compared are both heads' probabilities
+    (n_target, classes), by their mean absolute difference. No domain is told, so class regions matter, not the overlap
+    of domains. The first head predicts.
+
+    Good where the heads can disagree: on target rows near the boundary of classes. Not where the target lies so far off
+    that both are wrong together, nor where time is short: six optimiser steps a batch, so six times the cost of DANN.
 
     Parameters
     ----------
@@ -33,7 +37,8 @@ class MCD(Method):
     References
     ----------
     Saito et al., Maximum Classifier Discrepancy for Unsupervised Domain Adaptation, CVPR 2018, equations 2-5
-    (https://arxiv.org/abs/1712.02560).
+    (https://arxiv.org/abs/1712.02560). Differs in nothing but batch norm, which sees both domains at once: with
+    ``encoding="separate"`` one after the other, as in the authors' code, which also scores the sum of both heads.
     """
 
     encoder_steps: int = 4

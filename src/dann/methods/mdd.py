@@ -32,9 +32,12 @@ def log_others(logits: Tensor, labels: Tensor) -> Tensor:
 class MDD(Method):
     """Let a second head agree with the label head on the source and contradict it on the target, against the encoder.
 
-    ``CE_S + margin · CE(g'(F_S), y_S) - mean_T log(1 - softmax(g'(F_T))[y_T])``, y being the label head's predictions;
-    the last two terms reach the encoder through the gradient reversal. Among the best adversarial methods where
-    classes are many; the margin makes up for the two terms' different scales.
+    ``CE_S + margin · CE(g'(F_S), y_S) - mean_T log(1 - softmax(g'(F_T))[y_T])``, y being the label head's predictions
+    (n,) and g' the second head's logits (n, classes); the last two terms reach the encoder through the gradient
+    reversal. The margin makes up for the two terms' different scales.
+
+    Good where classes are many, among the best adversarial methods there; not where the label head is mostly wrong on
+    the target: what it predicts stands for the labels.
 
     Parameters
     ----------
@@ -46,7 +49,8 @@ class MDD(Method):
     References
     ----------
     Zhang et al., Bridging Theory and Algorithm for Domain Adaptation, ICML 2019, equations 27-30
-    (https://arxiv.org/abs/1904.05801).
+    (https://arxiv.org/abs/1904.05801). Differs in the reversal's strength, which grows by DANN's warm-up over the whole
+    training, where the authors' code ties it to a fixed number of steps.
     """
 
     weight: float = 0.1

@@ -33,13 +33,18 @@ def layers(net: Network, kinds: type | tuple[type, ...], what: str) -> list[nn.M
 class AdaBN(Method):
     """Recompute the statistics of batch norm on the target; no weight changes.
 
-    Use `DomainAdapter.adapt_to` with as many steps as it takes to see the target once or more. Means and variances are
-    averaged over all batches. Cures shifts that scale and move whole features, and costs next to nothing.
+    Use `DomainAdapter.adapt_to` with as many steps as it takes to see the target once or more. Means and variances
+    (channels,) of a layer's inputs (n, channels, …) are averaged over all batches.
+
+    Good for shifts that scale and move whole features, and costs next to nothing; not for networks without batch norm,
+    which are refused, not where class shares differ, as the statistics are those of the mixture, and not for small
+    targets.
 
     References
     ----------
     Li et al., Revisiting Batch Normalization For Practical Domain Adaptation, 2016, algorithm 1
-    (https://arxiv.org/abs/1603.04779).
+    (https://arxiv.org/abs/1603.04779). Differs in the statistics, which are means over batches; the algorithm takes
+    those of all target rows at once.
     """
 
     source_free = True
@@ -64,8 +69,11 @@ class AdaBN(Method):
 class TENT(Method):
     """Make a fitted model certain on the target by moving the scales and shifts of its normalisation layers alone.
 
-    Use `DomainAdapter.adapt_to`. Few numbers change, so little can go wrong; batch norm takes the target's statistics
-    on the way. By itself certainty is as content with one class for all rows: few steps, a low learning rate.
+    Use `DomainAdapter.adapt_to`. The entropy of predictions, logits (n, classes), is made small; batch norm takes the
+    target's statistics on the way.
+
+    Good for small shifts: few numbers change, so little can go wrong; not for many steps or a high learning rate: by
+    itself certainty is as content with one class for all rows.
 
     References
     ----------

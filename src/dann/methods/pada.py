@@ -34,8 +34,11 @@ class PADA(Method):
     """DANN for a target that has only some of the source's classes.
 
     Source rows of classes that the target is hardly ever predicted to have count for little, in the label and in the
-    domain loss, so that the target is not pulled to classes that it lacks. Where all classes are present but not
-    equally frequent, IWDAN corrects for what predictions confuse as well.
+    domain loss, so that the target is not pulled to classes that it lacks. The domain head sees features (n, dim); the
+    weights have shape (classes,).
+
+    Good where classes are missing from the target; not where all are present but not equally frequent: IWDAN corrects
+    for what predictions confuse as well.
 
     Parameters
     ----------

@@ -63,9 +63,12 @@ class Teacher(nn.Module):
 class SelfEnsembling(Method):
     """Follow, on the target, a moving average of the network, which sees the rows in another variation.
 
-    The squared difference of both predictions where the teacher is confident, and a term that keeps any class from
-    being forgotten. Needs variations that keep the class, as FixMatch does; slower to start and steadier. The paper has
-    batch norm see source and target batches apart: ``encoding="separate"``.
+    The squared difference of both predictions (n_target, classes) where the teacher is confident, and a term that keeps
+    any class from being forgotten. The paper has batch norm see source and target batches apart:
+    ``encoding="separate"``.
+
+    Good for rows with variations that keep the class, as FixMatch: slower to start and steadier; not for short
+    trainings, nor where classes are far from equally frequent.
 
     Parameters
     ----------

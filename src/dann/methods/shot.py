@@ -48,9 +48,13 @@ class Centres(nn.Module):
 class SHOT(Method):
     """Adapt the encoder of a fitted model to target rows alone, with its label head as it is.
 
-    Predictions are made certain, each for itself, and diverse, all together, and follow pseudo-labels: the class whose
-    centre in feature space is nearest. Use `DomainAdapter.adapt_to`; the source is not needed. Good where the source
-    may not leave its owner, and classes are about as frequent in the target as in a uniform choice.
+    Predictions (n, classes) are made certain, each for itself, and diverse, all together, and follow pseudo-labels: the
+    class whose centre in feature space, (classes, dim), is nearest. Use `DomainAdapter.adapt_to`; the source is not
+    needed.
+
+    Good where the source may not leave its owner, and classes are about as frequent in the target as in a uniform
+    choice; not for many steps or a model that is right already: it trusts its own predictions, and can undo what was
+    right.
 
     Parameters
     ----------
@@ -63,7 +67,9 @@ class SHOT(Method):
     ----------
     Liang et al., Do We Really Need to Access the Source Data?, ICML 2020, equations 3-7
     (https://arxiv.org/abs/2002.08546). Differs in the centres, which are running means over about fifty batches of rows
-    weighed by their probabilities, where the paper goes through the whole target once an epoch and refines them once.
+    weighed by their probabilities, where the paper goes through the whole target once an epoch and refines them once;
+    and in the source's model, which is any fitted one: the paper trains it with label smoothing, and gives it a
+    bottleneck with batch norm and a head with weight normalisation.
     """
 
     source_free = True

@@ -35,8 +35,11 @@ def sliced_distance(a: Tensor, b: Tensor, directions: Tensor) -> Tensor:
 class SlicedWasserstein(Method):
     """Match the features of source and target along random directions, where the Wasserstein distance is a sort.
 
-    The label loss plus ``weight`` times the mean squared distance of the sorted projections. Cheap, without an
-    adversary, and with a gradient however far apart the domains are; blind to classes.
+    The label loss plus ``weight`` times the mean squared distance of the sorted projections of features (n, dim) on
+    directions (dim, directions).
+
+    Good where the domains lie far apart, as there is a gradient at any distance: cheap, without an adversary; not where
+    class shares differ, as it is blind to classes.
 
     Parameters
     ----------
@@ -48,7 +51,8 @@ class SlicedWasserstein(Method):
     References
     ----------
     Rabin et al., Wasserstein Barycenter and its Application to Texture Mixing, 2011, equation 3; between features of
-    domains in Gabourie et al., 2019 (https://arxiv.org/abs/1911.03532), whose class conditioning is left out.
+    domains in Gabourie et al., 2019 (https://arxiv.org/abs/1911.03532). Differs in the latter's class conditioning,
+    which is left out.
     """
 
     needs_classes = False

@@ -16,7 +16,15 @@ from .base import Method, Move
 class SourceOnly(Method):
     """Train on the source alone; the target's rows are not even encoded, so batch norm never sees them.
 
-    Except with ``encoding="per-domain"``, where predictions need the target's statistics: those alone are taken.
+    Except with ``encoding="per-domain"``, where predictions need the target's statistics: those alone are taken. The
+    loss compares outputs (n_source, classes) with labels (n_source,).
+
+    Good for comparison, and where adapting does harm; not for a target on which the source's model is mostly wrong.
+
+    References
+    ----------
+    Ganin et al., Domain-Adversarial Training of Neural Networks, JMLR 17(59), 2016, table 2, "source only"
+    (https://arxiv.org/abs/1505.07818). Differs in nothing.
     """
 
     needs_classes = False

@@ -14,7 +14,16 @@ from .base import Method, Move
 
 @dataclass
 class TargetOnly(Method):
-    """Train on target labels alone, to learn what the network could do with them. An oracle, not a method to use."""
+    """Train on target labels alone, to learn what the network could do with them. An oracle, not a method to use.
+
+    The loss compares outputs (n_target, classes) with labels (n_target,). Good for the upper bound of a comparison; not
+    for a target without labels, nor for any claim that something was adapted.
+
+    References
+    ----------
+    Ganin et al., Domain-Adversarial Training of Neural Networks, JMLR 17(59), 2016, table 2, "train on target"
+    (https://arxiv.org/abs/1505.07818). Differs in nothing.
+    """
 
     needs_classes = False
     uses_target_labels: ClassVar[bool] = True

@@ -59,8 +59,10 @@ class VADA(Method):
     """DANN with predictions that are certain on the target and smooth on both domains.
 
     The label loss, the domain loss through the gradient reversal, the entropy of the target's predictions, and on both
-    domains the divergence of predictions under the worst small change of a row. Strong where classes form
-    clusters; three passes through the network for every row.
+    domains the divergence of predictions, logits (n, classes), under the worst small change of a row (n, *input).
+
+    Good where classes form clusters. Not where a change of length ``radius`` may change the class: set it for your
+    data, as its default is for images; nor where time is short: three passes through the network for every row.
 
     Parameters
     ----------
@@ -78,7 +80,9 @@ class VADA(Method):
     References
     ----------
     Shu et al., A DIRT-T Approach to Unsupervised Domain Adaptation, ICLR 2018, equations 2-8
-    (https://arxiv.org/abs/1802.08735). The refinement DIRT-T is not part of it.
+    (https://arxiv.org/abs/1802.08735). Differs in the game: all take one step with a reversed gradient, where the
+    authors' code has domain head and encoder take turns, with opposite labels and half of the domain loss. The
+    refinement DIRT-T is not part of it: see DIRTT.
     """
 
     weight: float = 0.01

@@ -25,8 +25,11 @@ def slope_penalty(critic: nn.Module, a: Tensor, b: Tensor) -> Tensor:
 class WDGRL(Method):
     """Shrink the Wasserstein distance of the domains' features, which a critic estimates.
 
-    A critic of slope 1 has a gradient however far apart the domains lie, where DANN's domain head is sure and its
-    gradient vanishes. Slower by ``critic_steps``, and blind to classes. Several sources count as one.
+    A critic of slope 1, features (n, dim) to scores (n, 1), has a gradient however far apart the domains lie, where
+    DANN's domain head is sure and its gradient vanishes. Several sources count as one.
+
+    Good where the domains lie far apart; not where class shares differ, as it is blind to classes, nor for images with
+    the default weight: 1 is too large there. Slower by ``critic_steps``.
 
     Parameters
     ----------
@@ -42,7 +45,8 @@ class WDGRL(Method):
     References
     ----------
     Shen et al., Wasserstein Distance Guided Representation Learning for Domain Adaptation, AAAI 2018, equations 3-6 and
-    algorithm 1 (https://arxiv.org/abs/1707.01217).
+    algorithm 1 (https://arxiv.org/abs/1707.01217). Differs in the learning rate, one for critic and encoder, where the
+    algorithm has two.
     """
 
     needs_classes = False
