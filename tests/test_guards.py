@@ -113,6 +113,20 @@ def test_source_only_that_puts_a_distant_target_on_one_side_is_no_collapse(make_
     assert fitted.events_ == []
 
 
+@pytest.mark.parametrize(("rare", "collapsed"), [(2, False), (3, False), (10, True), (40, True)])
+def test_that_the_rows_looked_at_lack_a_rare_class_is_no_collapse_where_chance_does_that(rare, collapsed, task):
+    random = np.random.default_rng(0)
+    y = np.arange(1000) % 100 < rare
+    x, xt = (random.normal(size=(1000, 2)) for _ in range(2))
+    fitted = adapter(steps=1).fit(x, y, xt)
+    domains = Domains.from_arrays(x, y, xt)
+    guards = Guards(fitted.network_, fitted.method_, domains, 1000, 1e-3, None, torch.device("cpu"))
+    guards.near, guards.best = 1.0, 1.0
+    one = guards.measure()._replace(classes=1.0, source_accuracy=1.0)
+    found = [cause for _, cause, _ in guards.complaints(one, 0.6, 0.0)]
+    assert ("classes" in found) == collapsed
+
+
 def test_a_target_of_one_row_is_no_collapse(task):
     fitted = adapter(steps=120).fit(task.source.x, task.source.y, task.target.x[:1])
     assert not [event for event in fitted.events_ if "the features are the same" in event.message]

@@ -29,6 +29,7 @@ FEW = 0.2  # of the source's effective number of classes, where that is large
 LEARNED = 0.25  # of the way from the largest class's share to 1, from which on the source counts as learned
 FELL = 1.5  # times fewer classes than there were: not the work of the shift, as it is where they always were few
 PATIENCE = 0.5  # of the training, after which few classes are a collapse, however they began
+UNLIKELY = 1e-3  # that the target's rows are all of the source's largest class by chance; else one class is no sign
 MANY = 4  # classes: of more, a shift by itself leaves more than a few, and there is no need to wait
 EARLY = 60  # steps, in which nothing need be learned
 RARE = 0.8  # of the source in one class, from which on all rows in it may be all that there is to learn
@@ -76,7 +77,7 @@ class Guards:
     Collapse is features that are the same for all rows; or one class for all target rows (very few, where the source
     has many) of a model that has learned the source: at once if there were more before, if the source has more than
     four classes, or if the source rows nearest to the target's are of several; else after half of the training, since
-    a shift by itself may put all rows on one side; or one class for all target rows with a label loss that does not
+    a shift by itself may put all rows on one side, unless rare classes may be missing by chance; or one class for all target rows with a label loss that does not
     fall below that of the classes' shares, a tenth of the training long.
 
     An adversary is dead if its weights move as far as weight decay moves them, if it says the same for every row, or if
@@ -280,12 +281,17 @@ class Guards:
             found.append(("collapse", "features", text))
         if self.shares is not None and seen.classes is not None and seen.source_accuracy is not None:
             own, chance = effective(self.shares), self.shares.max()
+            waited, rows = progress >= PATIENCE, len(self.x) - self.n_source
             few = seen.classes < min(own, max(ONE_CLASS, FEW * own)) and self.best > chance + LEARNED * (1 - chance)
             if (
                 few
                 and self.several
                 and not self.source_alone
-                and (own > MANY or max(self.most, self.near) > FELL * seen.classes or progress >= PATIENCE)
+                and (
+                    own > MANY
+                    or max(self.most, self.near) > FELL * seen.classes
+                    or (waited and chance**rows < UNLIKELY)
+                )
             ):
                 text = (
                     f"the target's rows get {seen.classes:.1f} classes in effect, where the source has {own:.1f}: "
