@@ -7,7 +7,7 @@ import torch
 from safetensors.numpy import save_file
 
 from dann import VALIDATORS, runs
-from dann.evidence import Evidence, clusters, mixtures, nearest
+from dann.evidence import Evidence, clusters, mixtures, nearest, structure_of
 from dann.validators.input_ami import ami
 
 ROWS = {
@@ -48,6 +48,23 @@ def test_there_is_no_place_for_target_labels():
 def test_arrays_that_do_not_fit_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         Evidence(**{**ROWS, **change})
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (6, 8, 8)])
+def test_channels_of_other_units_hide_nothing(shape):
+    random, y = np.random.default_rng(0), np.arange(200) % 2
+    x = random.normal(size=(200, *shape)) + 3 * y.reshape(-1, *[1] * len(shape))
+    x[:, 5] = 101325 + 300 * random.normal(size=x[:, 5].shape)  # a pressure in Pa
+    assert ami(y, clusters(x, 2)) > 0.95
+
+
+def test_rows_that_stand_for_series_are_clustered_as_series():
+    random, y = np.random.default_rng(0), np.arange(200) % 2
+    x = random.normal(size=(200, 1, 3, 40)) + 3 * y[:, None, None, None]
+    x[:, :, 2] = 1000 * random.normal(size=(200, 1, 40))
+    as_images, as_series = (structure_of(x, x, x, x, 2, series=s).crowd_clusters for s in (False, True))
+    assert np.array_equal(as_series, clusters(x[:, 0], 2))
+    assert not np.array_equal(as_images, as_series)
 
 
 def test_it_is_written_and_read(tmp_path):

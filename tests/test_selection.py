@@ -478,6 +478,21 @@ def test_rows_of_a_group_are_held_out_together(data):
     np.testing.assert_array_equal(np.sort(found.of("dann")[0].evidence.source_y), np.sort(held_out.rows[1]))
 
 
+def test_rows_are_series_where_the_encoder_takes_them_so():
+    random, y = np.random.default_rng(0), np.arange(200) % 2
+    x = random.normal(size=(200, 3, 20)) + 3 * y[:, None, None]
+    x[:, 2] = 1000 * random.normal(size=(200, 20))  # another unit, and nothing to know
+    encoder = nn.Sequential(nn.Conv1d(3, 4, 5), nn.ReLU(), nn.Flatten())
+    base = DomainAdapter(backbone=encoder, steps=3, batch_size=8)
+    found = compare(x, y, x + 0.1, ["dann"], adapter=base, seeds=1)
+    alone = found.of("dann")[0].model.evidence(x, y, x, structure=True)
+    for clusters_of, labels in (
+        (found.of("dann")[0].evidence.source_clusters, found.of("dann")[0].evidence.source_y),
+        (alone.source_clusters, y),
+    ):
+        assert adjusted_mutual_info_score(labels, clusters_of) > 0.9
+
+
 @pytest.mark.parametrize(
     ("groups", "message"),
     [

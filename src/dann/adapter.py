@@ -223,7 +223,10 @@ class Adapter(BaseEstimator, ABC):
         self.columns_ = domains.columns
         self.shape_, self.dtype_ = domains.shape, str(domains.target.x.dtype)
         self.n_domains_, self.n_features_in_ = len(domains.all), domains.shape[0]
-        start, normalize = None, Normalize.fit([d.x for d in domains.all], self.scaling, self._takes_series())
+        start, normalize = (
+            None,
+            Normalize.fit([d.x for d in domains.all], self.scaling, self._takes_series(self.shape_)),
+        )
         self._augmentations(method, normalize)
         if self.pretrain_steps:
             with isolated_seed(self.seed_, torch.device("cpu")):
@@ -556,10 +559,11 @@ class Adapter(BaseEstimator, ABC):
             raise ValueError(f"backbone={self.backbone!r} is neither a name, nor a Backbone, nor a module of yours")
         return self.backbone
 
-    def _takes_series(self) -> bool:
+    def _takes_series(self, shape: tuple[int, ...]) -> bool:
         """Whether rows that may be grey images or series are series to an encoder of the user's."""
-        backbone = self._backbone()
-        return isinstance(backbone, Custom) and takes_series(backbone.encoder(self.shape_), self.shape_)
+        if not isinstance(self.backbone, (nn.Module, Custom)):
+            return False
+        return takes_series(self._backbone().encoder(shape), shape)
 
     def _repeats(self, net: Network, method: Method, device: torch.device) -> bool:
         """Whether a recorded step is to be repeated."""
@@ -913,7 +917,8 @@ class DomainAdapter(ClassifierMixin, Adapter):
         crowd = taken(crowd, np.sort(np.random.default_rng(0).permutation(rows)[:CROWD]))
         inputs = lambda rows, what: as_inputs(arrange(rows, self.columns_, what), what)  # noqa: E731
         x = None if X is None else inputs(X, "the source")
-        return structure_of(x, inputs(X_target, "the target"), inputs(crowd, "the crowd"), crowd, len(self.classes_))
+        sides = x, inputs(X_target, "the target"), inputs(crowd, "the crowd")
+        return structure_of(*sides, crowd, len(self.classes_), self.network_.normalize.series)
 
     def evidence(
         self,

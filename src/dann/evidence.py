@@ -10,6 +10,7 @@ from scipy.special import softmax
 
 NEAR, MOST = 5, 20  # rows that a row is joined to: in general, and where clusters would fall into pieces
 SIDE = 32  # pixels of an image, at most, by which its neighbours are found
+COLOURS = 4  # channels of an image, at most, that are of one unit
 SMALL = 0.1  # of the mean size of a cluster: parts that are smaller are none
 CROWD = 2000  # rows of the target whose clusters are looked for, at most
 
@@ -174,9 +175,18 @@ def mixtures(n: int, seed: int = 0) -> np.ndarray:
 def flattened(x: np.ndarray) -> np.ndarray:
     """Return inputs as rows of numbers whose distances mean something, float64 (n, d).
 
-    The columns of tables are scaled to a standard deviation of 1, images of more than 32 pixels a side averaged over
-    patches.
+    Columns of tables, channels of series (n, channels, length) and bands of images that have more than four are scaled
+    to a standard deviation of 1: they may be of different units. Images of more than 32 pixels a side are averaged over
+    patches, series of more than 32 steps over windows.
     """
+    if x.ndim == 3 or (x.ndim == 4 and x.shape[1] > COLOURS):
+        axes = (0, *range(2, x.ndim))
+        deviation = x.std(axes, dtype=np.float64, keepdims=True)
+        x = (x - x.mean(axes, dtype=np.float64, keepdims=True)) / np.where(deviation > 0, deviation, 1.0)
+    if x.ndim == 3 and x.shape[2] > SIDE:
+        wide = -(-x.shape[2] // SIDE)  # of a window
+        length = x.shape[2] // wide
+        x = x[..., : length * wide].reshape(*x.shape[:2], length, wide).mean(3)
     if x.ndim == 4 and max(x.shape[2:]) > SIDE:
         high, wide = (-(-side // SIDE) for side in x.shape[2:])  # of a patch
         height, width = x.shape[2] // high, x.shape[3] // wide
@@ -268,7 +278,7 @@ def to_large(x: np.ndarray, large: np.ndarray) -> np.ndarray:
 
 
 def structure_of(
-    x: np.ndarray | None, x_target: np.ndarray, x_crowd: np.ndarray, crowd: Any, classes: int
+    x: np.ndarray | None, x_target: np.ndarray, x_crowd: np.ndarray, crowd: Any, classes: int, series: bool = False
 ) -> Structure:
     """Return neighbours and clusters of held-out rows of both domains and of a crowd of target rows.
 
@@ -280,7 +290,11 @@ def structure_of(
     crowd : array or data frame
         The rows of ``x_crowd`` as models take them.
     classes : int
+    series : bool
+        Rows (1, channels, length) are series.
     """
+    if series:
+        x, x_target, x_crowd = None if x is None else x[:, 0], x_target[:, 0], x_crowd[:, 0]
     of_source = None if x is None else clusters(x, classes)
     near = nearest(x_target) if len(x_target) > 1 else None
     return Structure(near, of_source, crowd, clusters(x_crowd, classes))

@@ -77,8 +77,8 @@ class Guards:
     Collapse is features that are the same for all rows; or one class for all target rows (very few, where the source
     has many) of a model that has learned the source: at once if there were more before, if the source has more than
     four classes, or if the source rows nearest to the target's are of several; else after half of the training, since
-    a shift by itself may put all rows on one side, unless rare classes may be missing by chance; or one class for all target rows with a label loss that does not
-    fall below that of the classes' shares, a tenth of the training long.
+    a shift by itself may put all rows on one side, unless rare classes may be missing by chance; or one class for all
+    target rows with a label loss that does not fall below that of the classes' shares, a tenth of the training long.
 
     An adversary is dead if its weights move as far as weight decay moves them, if it says the same for every row, or if
     it is always right and so sure that no gradient is left for the features. A training diverges when a term grows
@@ -281,17 +281,13 @@ class Guards:
             found.append(("collapse", "features", text))
         if self.shares is not None and seen.classes is not None and seen.source_accuracy is not None:
             own, chance = effective(self.shares), self.shares.max()
-            waited, rows = progress >= PATIENCE, len(self.x) - self.n_source
+            waited = progress >= PATIENCE and chance ** (len(self.x) - self.n_source) < UNLIKELY
             few = seen.classes < min(own, max(ONE_CLASS, FEW * own)) and self.best > chance + LEARNED * (1 - chance)
             if (
                 few
                 and self.several
                 and not self.source_alone
-                and (
-                    own > MANY
-                    or max(self.most, self.near) > FELL * seen.classes
-                    or (waited and chance**rows < UNLIKELY)
-                )
+                and (own > MANY or max(self.most, self.near) > FELL * seen.classes or waited)
             ):
                 text = (
                     f"the target's rows get {seen.classes:.1f} classes in effect, where the source has {own:.1f}: "

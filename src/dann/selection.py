@@ -3,7 +3,7 @@
 import re
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -267,7 +267,7 @@ def compare(
             raise ValueError(f"{what}={value} must be at least 1")
     estimators = estimators_of(methods, adapter)
     of_rows = {"sample_domain": sample_domain, "sample_weight": sample_weight}
-    classes, fitted_on, held_out = divided(X, y, X_target, groups, **of_rows)
+    classes, fitted_on, held_out = divided(X, y, X_target, groups, estimators.values(), **of_rows)
     oracle = None
     if y_oracle is not None:
         known = target_labels(y_oracle, as_inputs(X_target, "the target").shape[0], classes)
@@ -311,13 +311,17 @@ class HeldOut(NamedTuple):
     target_rows: np.ndarray  # their numbers
 
 
-def divided(X: Any, y: Any, X_target: Any, groups: Any = None, **of_rows: Any) -> tuple[np.ndarray, Training, HeldOut]:
+def divided(
+    X: Any, y: Any, X_target: Any, groups: Any = None, estimators: Iterable[DomainAdapter] = (), **of_rows: Any
+) -> tuple[np.ndarray, Training, HeldOut]:
     """Return the classes, the rows to train on, and those that are held out.
 
     Parameters
     ----------
     groups : array (n,), optional
         Of rows of ``X`` that are held out together.
+    estimators : iterable of DomainAdapter
+        One of which may know whether rows are series.
     **of_rows
         What `DomainAdapter.fit` takes of every row of ``X``: sample_domain, sample_weight, or None.
 
@@ -344,7 +348,9 @@ def divided(X: Any, y: Any, X_target: Any, groups: Any = None, **of_rows: Any) -
     training = Training(fitted_on, {name: values[train] for name, values in given.items()})
     crowd = np.concatenate([target_test, order[~np.isin(order, target_test)]])[:CROWD]
     x, x_target = as_inputs(rows[0], "the source"), domains.target.x
-    structure = structure_of(x, x_target[target_test], x_target[crowd], taken(X_target, crowd), len(domains.classes))
+    series = any(one._takes_series(domains.shape) for one in estimators)
+    sides_of = x, x_target[target_test], x_target[crowd]
+    structure = structure_of(*sides_of, taken(X_target, crowd), len(domains.classes), series)
     return domains.classes, training, HeldOut(rows, structure, target_test)
 
 

@@ -108,7 +108,8 @@ def tune(
     for what, value in (("trials", trials), ("checkpoints", checkpoints)):
         if value < 1:
             raise ValueError(f"{what}={value} must be at least 1")
-    _, data, held_out = divided(X, y, X_target, groups, sample_domain=sample_domain, sample_weight=sample_weight)
+    of_source = {"sample_domain": sample_domain, "sample_weight": sample_weight}
+    _, data, held_out = divided(X, y, X_target, groups, [adapter], **of_source)
     labels, found = held_out.rows[1], held_out.structure.source_clusters
     judged = validator == "input-ami" and len(labels) >= ROWS
     if judged and found is not None and (told := ami(labels, found)) < UNTOLD:
