@@ -482,6 +482,28 @@ def test_a_model_of_one_class_is_told():
     assert any("dann: it takes 100% of the target's rows for one class, source-only" in reason for reason in reasons)
 
 
+def test_an_estimate_that_one_class_alone_would_have_is_told():
+    rows = np.random.default_rng(1)
+    y = (rows.random(300) < 0.05).astype(int)
+    usual = [replace(e, source_y=y, target_logits=np.tile([3.0, 0.0], (300, 1))) for e in trainings(0.9)]
+    says = "of the source's rows are of one class: accuracy does not tell it from a model that says that class"
+    assert any(says in reason for reason in assess({"source-only": usual}).reasons)
+    assert not any(says in reason for reason in assess({"source-only": trainings(0.9)}).reasons)
+    known = np.arange(40), np.zeros(40, dtype=int)
+    told = assess({"source-only": trainings(0.9)}, labelled=known)
+    assert any("1.00 of the labelled rows are of one class" in reason for reason in told.reasons)
+
+
+def test_rare_classes_are_told_of_the_model_that_is_taken_in_the_end():
+    """Labels may choose another than the clusters do."""
+    both, one = trainings(0.9), [replace(e, target_logits=np.tile([3.0, 0.0], (300, 1))) for e in trainings(0.9)]
+    candidates = {"source-only": trainings(0.3), "dann": both, "mcc": one}
+    labelled = np.arange(100), np.zeros(100, dtype=int)
+    told = assess(candidates, labelled=labelled)
+    assert (told.decision, told.choice) == ("adapt", "mcc")
+    assert any("mcc: it takes 100% of the target's rows for one class" in reason for reason in told.reasons)
+
+
 def trainings_of(y, others):
     """Evidence of a model that tells both classes in the target."""
     return [replace(e, source_y=y) for e in trainings(0.9)][: len(others)]

@@ -40,6 +40,10 @@ def test_a_class_that_is_absent_keeps_its_row_in_the_confusion():
     assert classification_metrics(P[:1], Y[:1])["confusion"] == [[1, 0, 0], [0, 0, 0], [0, 0, 0]]
 
 
+def test_the_majority_is_the_share_of_the_most_frequent_true_class():
+    assert classification_metrics(np.eye(3)[[0, 1, 2, 0]], np.array([2, 2, 2, 0]))["majority"] == 0.75
+
+
 def test_a_collapsed_model_shows_in_the_largest_share():
     collapsed = np.tile([0.1, 0.9], (10, 1))
     assert classification_metrics(collapsed, np.arange(10) % 2)["largest_share"] == 1

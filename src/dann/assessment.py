@@ -248,13 +248,6 @@ def assess(
         reasons.append(
             f"{best}: its classes follow clusters of the target's inputs by {sides} (adjusted mutual information)"
         )
-        if (share := one_class(candidates[best])) > MOST:
-            most = np.bincount(reference.source_y).max() / n
-            other = one_class(candidates[baseline])
-            reasons.append(
-                f"{best}: it takes {share:.0%} of the target's rows for one class, {baseline} {other:.0%}, and "
-                f"{most:.0%} of the source are of one: look at the rare classes"
-            )
         least = UNSEEN_GAIN if shift.kind == "none" else GAIN
         decision, choice = ("adapt", best) if gains[best] > least else ("keep", baseline)
         found = doubts(candidates[baseline], baseline, estimates[best])
@@ -268,6 +261,8 @@ def assess(
     if labelled is not None and rival is not None and needed is not None and len(labelled[0]) >= LABELS:
         rivals = [rival, *gains, *ruled_out]
         decision, choice = by_labels(decision, choice, candidates, labelled, rivals, baseline, needed, reasons)
+    told = choice if choice != baseline or best is None else best
+    reasons += of_rare_classes(told, candidates, baseline, estimates[told].accuracy, labelled)
     if decision == "keep" and rival is not None and (found := open_signs(estimates[choice], choice, OPEN)):
         decision = "cannot tell"
         reasons += found
@@ -315,6 +310,33 @@ def behind(estimates: Mapping[str, Estimate], name: str, baseline: str) -> list[
 def one_class(trainings: Sequence[Evidence]) -> float:
     """Return the share of target rows that the most frequent prediction has, a mean over trainings."""
     return float(np.mean([np.bincount(e.target_predicted).max() / len(e.target_predicted) for e in trainings]))
+
+
+def of_rare_classes(
+    name: str,
+    candidates: Mapping[str, Sequence[Evidence]],
+    baseline: str,
+    accuracy: float,
+    labelled: tuple[np.ndarray, np.ndarray] | None,
+) -> list[str]:
+    """Return what accuracy does not tell of a candidate where one class is much more frequent than the others."""
+    found = []
+    share, other = one_class(candidates[name]), one_class(candidates[baseline])
+    y = candidates[name][0].source_y
+    most, whose = np.bincount(y).max() / len(y), "the source's rows"
+    if name != baseline and share > MOST:
+        found.append(
+            f"{name}: it takes {share:.0%} of the target's rows for one class, {baseline} {other:.0%}, and "
+            f"{most:.0%} of the source are of one: look at the rare classes"
+        )
+    if labelled is not None and len(labelled[1]) >= LABELS:
+        most, whose = np.bincount(labelled[1]).max() / len(labelled[1]), "the labelled rows"
+    if accuracy <= most:
+        found.append(
+            f"{name}: its estimate is {accuracy:.2f}, and {most:.2f} of {whose} are of one class: accuracy does not tell "
+            "it from a model that says that class of every row"
+        )
+    return found
 
 
 def beside_leader(

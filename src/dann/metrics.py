@@ -21,7 +21,8 @@ def classification_metrics(probabilities: np.ndarray, y: np.ndarray) -> dict[str
         "accuracy" (0 … 1), "balanced_accuracy" (the mean of the accuracies on every class that has rows), "loss" (mean
         cross entropy in nats), "ari" (adjusted Rand index between true and predicted classes, at most 1, 0 by chance),
         "confusion" (K × K list, rows true, columns predicted), "largest_share" (the part of the rows that went to the
-        most predicted class; near 1 tells of a collapsed model), "n" (rows).
+        most predicted class; near 1 tells of a collapsed model), "majority" (the part of the rows that are of the most
+        frequent true class: the accuracy of a model that knows no other), "n" (rows).
     """
     from sklearn.metrics import accuracy_score, adjusted_rand_score, confusion_matrix
 
@@ -36,6 +37,7 @@ def classification_metrics(probabilities: np.ndarray, y: np.ndarray) -> dict[str
         "ari": float(adjusted_rand_score(y, predicted)),
         "confusion": confusion.tolist(),
         "largest_share": float(np.bincount(predicted).max() / len(predicted)),
+        "majority": float(rows.max() / len(y)),
         "n": len(y),
     }
 

@@ -109,3 +109,17 @@ def test_a_collapsed_training_is_named_below_the_table():
     assert "Collapsed: moons, dann, target rows: more than 90% taken for one class with seed 3, 5." in str(
         collapsed.caption
     )
+
+
+@pytest.mark.parametrize(("majority", "share", "named"), [(0.93, 0.95, False), (0.5, 0.95, True), (0.97, 1.0, True)])
+def test_a_model_of_rows_that_are_mostly_of_one_class_has_not_collapsed(majority, share, named):
+    row = {"dataset": "yours", "method": "dann", "seed": 0, "domain": "target", "accuracy": 0.9}
+    rows = [{**row, "majority": majority, "largest_share": share}]
+    assert ("Collapsed" in str(summary({"name": "adapt", "published": [], "rows": rows}).caption)) == named
+
+
+@pytest.mark.parametrize(("n", "told"), [(15, True), (150, False)])
+def test_few_labels_of_the_target_are_told(n, told):
+    row = {"dataset": "yours", "method": "dann", "seed": 0, "domain": "target", "accuracy": 0.9, "n": n}
+    said = str(summary({"name": "adapt", "published": [], "rows": [row]}).caption)
+    assert ("There are 15 of them." in said) == told

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 COLUMNS = {"accuracy": "accuracy", "loss": "loss", "ari": "ARI", "pad": "PAD", "domain_accuracy": "domain acc."}
 COLLAPSED = 0.9  # of the rows in one predicted class
+BEYOND, WHOLE = 0.05, 0.999  # more than are of one class, or all of them
+FEW = 100  # labels, below which a score is rough
 BOTH = ("pad", "domain_accuracy")  # measured on source and target together: shown once
 
 
@@ -30,10 +32,13 @@ def summary(report: dict[str, Any]) -> "Table":
         notes.append("Means over seeds; accuracy with its standard deviation.")
     if any("accuracy" in r and r["domain"] == "target" for r in rows):
         trains = " Only target-only trains on them." if any(r["method"] == "target-only" for r in rows) else ""
-        notes.append(f"Scores on the target are oracle: they use its labels.{trains}")
+        few = {r["n"] for r in rows if "accuracy" in r and r["domain"] == "target" and r.get("n", FEW) < FEW}
+        rest = f" There are {min(few)} of them." if few else ""
+        notes.append(f"Scores on the target are oracle: they use its labels.{trains}{rest}")
     collapsed: dict[str, list[str]] = {}
     for r in rows:
-        if r.get("largest_share", 0) > COLLAPSED and r["method"] != "domain-only":  # its label head is untrained
+        much = max(COLLAPSED, min(r.get("majority", 0) + BEYOND, WHOLE))
+        if r.get("largest_share", 0) > much and r["method"] != "domain-only":  # its label head is untrained
             collapsed.setdefault(f"{r['dataset']}, {r['method']}, {r['domain']} rows", []).append(str(r["seed"]))
     for which, seeds in collapsed.items():
         notes.append(f"Collapsed: {which}: more than {COLLAPSED:.0%} taken for one class with seed {', '.join(seeds)}.")
