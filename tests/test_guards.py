@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from dann import MLP, DomainAdapter, ModelFileError, SourceOnly, TrainingCollapsed, TrainingWarning
+from dann import DANN, MLP, DomainAdapter, ModelFileError, SourceOnly, TrainingCollapsed, TrainingWarning
 from dann.datasets import moons
 from dann.domains import Domains
 from dann.experiments import family
 from dann.experiments.planted import Planted
 from dann.guards import Guards, harmful
+from dann.network import Network, Normalize
 
 STEPS = 1200
 ONSET = 0.4
@@ -217,3 +219,114 @@ def test_a_checkpoint_of_another_version_is_refused_with_what_to_do(task, tmp_pa
     torch.save(state, tmp_path / "checkpoint.pt")
     with pytest.raises(ModelFileError, match=r"was written by another version of dann .*delete it to start anew"):
         adapter(steps=4).fit(*data, run=tmp_path)
+
+
+def guards_of(x, y, xt):
+    """Guards of a network that has trained for one step, in a training of forty looks: one every 25 steps."""
+    fitted = adapter(steps=1).fit(x, y, xt)
+    domains = Domains.from_arrays(x, y, xt)
+    return Guards(fitted.network_, fitted.method_, domains, 1000, 1e-3, None, torch.device("cpu"))
+
+
+def alarms(guards, looks):
+    """Return kind and step of the alarms of looks that see something else than what there is."""
+    sound = guards.measure()._replace(still=())
+    seen = iter([sound._replace(**changes) for changes in looks])
+    guards.measure = lambda rate: next(seen)
+    return [(event.kind, event.step) for look in range(1, len(looks) + 1) for event in guards.look(25 * look, {})]
+
+
+def spoil(head, how):
+    """Leave a domain head the same output for every row: units that are all off, or a last layer of next to nothing."""
+    with torch.no_grad():
+        if how == "units off":
+            head[0].weight.zero_()
+            head[0].bias.fill_(-1)
+        else:
+            head[-1].weight.mul_(1e-6)
+
+
+def look_while_the_bias_moves(guards, steps):
+    """Return the alarms of some looks, between which the last bias of the domain head moves."""
+    found = []
+    for done in steps:
+        with torch.no_grad():
+            guards.net.parts["domain"][-1].bias.add_(0.1)
+        found += guards.look(done, {})
+    return [event for event in found if event.kind == "dead-adversary"]
+
+
+@pytest.mark.parametrize("how", ["units off", "faint"])
+def test_a_domain_head_that_moves_and_says_the_same_for_every_row_is_named(how, task):
+    guards = guards_of(task.source.x, task.source.y, task.target.x)
+    spoil(guards.net.parts["domain"], how)
+    (event,) = look_while_the_bias_moves(guards, (25, 50, 75, 100))
+    assert event.step == 75
+    assert event.message.startswith("the domain head says the same for every row")
+
+
+@pytest.mark.parametrize(("how", "steps"), [("units off", [100]), ("faint", [])])
+def test_a_domain_head_that_comes_to_say_the_same_is_dead_only_without_a_gradient(how, steps, task):
+    """Where it still gets one, it has lost the game, and that is what adaptation is for."""
+    guards = guards_of(task.source.x, task.source.y, task.target.x)
+    assert not look_while_the_bias_moves(guards, [25])
+    spoil(guards.net.parts["domain"], how)
+    assert [event.step for event in look_while_the_bias_moves(guards, (50, 75, 100, 125))] == steps
+
+
+def test_a_domain_head_that_is_sure_of_far_domains_is_named(make_arrays):
+    data = make_arrays(200, 200)
+    quick = adapter(steps=200).set_params(method=DANN(weight=0.0, lr_multiplier=10.0), scaling="none")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrainingWarning)
+        fitted = quick.fit(data.x, data.y, data.xt + 30)
+    (event,) = [event for event in fitted.events_ if event.kind == "dead-adversary"]
+    assert event.message.startswith("the domain head is right for every row and so sure of it that next to no gradient")
+    assert event.over is None
+
+
+@pytest.mark.parametrize(("accuracy", "left", "steps"), [(1.0, 9e-4, [75]), (1.0, 2e-3, []), (0.99, 9e-4, [])])
+def test_a_domain_head_is_too_sure_only_where_it_is_always_right_and_leaves_a_thousandth(accuracy, left, steps, task):
+    guards = guards_of(task.source.x, task.source.y, task.target.x)
+    looks = [{"domain_spread": 0.5, "domain_accuracy": accuracy, "domain_gradient": left}] * 4
+    assert alarms(guards, looks) == [("dead-adversary", step) for step in steps]
+
+
+@pytest.mark.parametrize(("classes", "steps"), [(1.9, [75]), (2.1, [])])
+def test_of_ten_classes_fewer_than_two_in_effect_are_a_collapse(classes, steps):
+    y = np.repeat(np.arange(10), 10)
+    x = np.random.default_rng(0).normal(size=(100, 3)) + y[:, None]
+    guards = guards_of(x, y, x + 1)
+    looks = [{"classes": classes, "source_accuracy": 0.9}] * 4
+    assert alarms(guards, looks) == [("collapse", step) for step in steps]
+    assert all(f"rows get {classes} classes in effect, where the source has 10.0" in e.message for e in guards.events)
+
+
+@pytest.mark.parametrize(("near", "before", "step"), [(1, 1.0, 550), (1, 2.0, 100), (2, 1.0, 75)])
+def test_one_class_of_two_is_the_work_of_the_shift_for_half_of_a_training(near, before, step, make_arrays):
+    """At once it is a collapse where there were two before, or where the target's rows lie near source rows of both."""
+    data = make_arrays(100, 100)
+    guards = guards_of(data.x, data.y, data.x[data.y < near] + 0.01)
+    assert guards.near == pytest.approx(near)
+    looks = [{"classes": before, "source_accuracy": 0.95}] + [{"classes": 1.0, "source_accuracy": 0.95}] * 39
+    assert alarms(guards, looks) == [("collapse", step)]
+
+
+@pytest.mark.parametrize(
+    ("target", "dimensions"),
+    [
+        ([[2, 0], [-2, 0], [0, 1], [0, -1]], 25 / 17),  # variances in the ratio 4 to 1: (4 + 1)² / (4² + 1²)
+        ([[1, 1], [-1, -1], [3, 3]], 1),
+        ([[3, 0, 0, 0], [0, 3, 0, 0], [0, 0, 3, 0]], 2),  # three points span a plane, and none of its sides is longer
+    ],
+)
+def test_effective_dimensions_are_the_squared_sum_of_variances_over_the_sum_of_their_squares(target, dimensions):
+    target = np.array(target, np.float32)
+    width = target.shape[1]
+    as_they_are = Normalize(torch.zeros(width), torch.ones(width))
+    net = Network(as_they_are, nn.Identity(), nn.Linear(width, 2), dim=width, n_classes=2, n_domains=2)
+    domains = Domains.from_arrays(np.eye(width) * 50, np.arange(width) % 2, target + 5)
+    look = Guards(net, SourceOnly(), domains, 1000, 1e-3, None, torch.device("cpu")).measure()
+    assert look.rank == pytest.approx(dimensions, rel=1e-4)
+    away = target - target.mean(0)
+    assert look.spread == pytest.approx(np.sqrt(np.square(away).mean() / np.square(target + 5).mean()), rel=1e-4)
