@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from dann.estimates import atc, calibrated, disagreement, doc, importance_weighted, interval, on_the_line, temperature
 from dann.evidence import Evidence
@@ -127,3 +128,22 @@ def test_the_interval_covers_what_chance_does_to_the_rows():
         covered.append(low <= TRUTH <= high)
         assert 0.03 < high - low < 0.2
     assert sum(covered) >= 15
+
+
+def answers(disagreements, n):
+    """Answers of three models, int (3, n), of which the pairs 0-1, 0-2 and 1-2 differ on shares of the rows."""
+    of = np.array(disagreements)
+    alone = (of.sum() - 2 * of[::-1]) / 2  # shares of the rows on which one model is against the other two
+    ends = np.round(n * np.cumsum([0, *alone])).astype(int)
+    return np.stack([(np.arange(n) >= ends[k]) & (np.arange(n) < ends[k + 1]) for k in range(3)]).astype(int)
+
+
+@pytest.mark.parametrize("slope", [0.5, 1.0, 2.0])
+def test_on_the_line_accuracies_fall_along_the_line_that_agreements_lie_on(slope):
+    on_source, offset, n = np.array([0.6, 0.8, 1.0]), 1 - slope, 20000  # probits of how often pairs agree
+    on_target = slope * on_source + offset
+    source, target = (answers(1 - norm.cdf(probits), n) for probits in (on_source, on_target))
+    y = np.where(np.arange(n) % 10 < 8, 0, 1)
+    candidates = [evidence(np.eye(2)[a], y, np.eye(2)[b]) for a, b in zip(source, target, strict=True)]
+    expected = [norm.cdf(slope * norm.ppf(np.mean(a == y)) + offset) for a in source]
+    assert on_the_line(candidates) == pytest.approx(expected, abs=2e-3)

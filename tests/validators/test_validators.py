@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_mutual_info_score, silhouette_samples
+from torch import nn
 
 import dann.validators.importance as importance
+from dann import DomainAdapter
 from dann.evidence import Evidence, mixtures
 from dann.validators import VALIDATORS
 from dann.validators.density import importance_weights
@@ -302,3 +304,14 @@ def test_evidence_that_was_not_collected_is_asked_for(name, message, make_eviden
 def test_too_few_rows_are_refused(name, n, m, message, make_evidence):
     with pytest.raises(ValueError, match=message):
         VALIDATORS[name](make_evidence(n=n, m=m))
+
+
+def test_evidence_of_mixtures_has_more_of_the_row_itself_than_of_its_partner(make_arrays):
+    """A linear model's logits of a mixture are the mixture of the logits."""
+    data = make_arrays(40, 30)
+    linear = DomainAdapter("source-only", nn.Linear(3, 4), steps=20, batch_size=16, lr=0.01)
+    model = linear.fit(data.x, data.y, data.xt)
+    made = model.evidence(data.x, data.y, data.xt, mixed=True)
+    expected = 0.55 * made.target_logits + 0.45 * made.target_logits[mixtures(30)]
+    np.testing.assert_allclose(made.mixed_logits, expected, atol=1e-5)
+    assert not np.allclose(expected, expected[mixtures(30)], atol=1e-2)  # the rows differ enough to tell
