@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.stats import norm
+from sklearn.base import clone
 
-from dann import assessment
+from dann import MLP, DomainAdapter, assessment
 from dann.assessment import (
     Estimate,
     assess,
@@ -19,6 +20,7 @@ from dann.assessment import (
     updated,
 )
 from dann.evidence import Evidence, clusters
+from dann.guards import Event
 
 LEVEL = 0.9
 
@@ -529,3 +531,57 @@ def test_fewer_than_ten_labels_do_not_overturn_a_verdict():
         told = assess(candidates, labelled=(known, truth()[known]))
         assert (told.decision, told.choice) == ("adapt", "dann")
         assert not any("is wrong here" in reason for reason in told.reasons)
+
+
+def test_the_interval_has_the_scatter_of_certain_rows(monkeypatch):
+    """Of one training, beside no error of the signs: that of a share of so many rows, times the weight of the sign."""
+    monkeypatch.setattr(assessment, "ALONE_WIDTH", 0.0)
+    for m in (300, 1200):
+        made = estimate(trainings(0.7, seeds=1, m=m), rounds=4000)
+        share = made.parts["atc"]
+        deviation = assessment.ALONE[1] * np.sqrt(share * (1 - share) / m)
+        assert deviation > 0.005
+        for end in (made.low, made.high):
+            assert abs(end - made.accuracy) == pytest.approx(norm.ppf(0.95) * deviation, rel=0.15)
+
+
+def test_the_interval_has_the_scatter_of_which_trainings_agree(monkeypatch):
+    """Beside no error of the signs: two of three trainings agree, the third differs from both on half of the rows."""
+    monkeypatch.setattr(assessment, "SEVERAL_WIDTH", 0.0)
+    (one,) = trainings(0.6, seeds=1)
+    half = np.arange(300) % 2 == 1
+    other = replace(one, target_logits=np.where(half[:, None], one.target_logits[:, ::-1], one.target_logits))
+    for three in ([one, one, other], [one, other, one], [other, one, one]):
+        made = estimate(three)
+        assert made.parts["agreement"] == pytest.approx(2 / 3)
+        assert made.high < 1
+        assert made.high - made.low == pytest.approx(assessment.SEVERAL[2] / 2, abs=0.06)
+
+
+def test_an_estimate_does_not_depend_on_which_training_comes_first():
+    good, poor = trainings(0.95, seeds=1), trainings(0.6, seeds=1, coherent=False, sure=2.0)
+    assert estimate([*good, *poor]).accuracy == pytest.approx(estimate([*poor, *good]).accuracy)
+
+
+@pytest.mark.parametrize("whose", ["this model", "its other seed"])
+def test_what_a_guard_said_in_training_rules_a_model_out(whose, make_arrays):
+    data, later = make_arrays(80, 70), make_arrays(60, 60, seed=1)
+    quick = DomainAdapter("source-only", MLP((8,)), steps=60, batch_size=16, lr=0.01)
+    plain, mine, other = (clone(quick).fit(data.x, data.y, data.xt) for _ in range(3))
+    alarmed = mine if whose == "this model" else other
+    stands, passed = Event("collapse", 9, "one class for all"), Event("source-lost", 3, "the source fell", over=6)
+    alarmed.events_ = [passed, stands, Event("dead-adversary", 5, "it does nothing")]
+    made = mine.assess(later.x, later.y, later.xt, baseline=plain, others=[other])
+    assert [reason for reason in made.reasons if "is ruled" in reason] == ["this model is ruled out: one class for all"]
+    alarmed.events_ = [passed]
+    made = mine.assess(later.x, later.y, later.xt, baseline=plain, others=[other])
+    assert not any("is ruled" in reason for reason in made.reasons)
+
+
+def test_suggested_rows_are_one_of_every_part_of_the_target_even_where_one_part_is_the_most_uncertain():
+    places = np.repeat(np.arange(3), 100)[:, None] * [[50.0, 0, 0]] + np.random.default_rng(0).normal(size=(300, 3))
+    margins = np.repeat([0.0, 1.0, 2.0], 100) + np.random.default_rng(1).permutation(300) / 1000
+    logits = np.c_[margins, np.zeros(300)]
+    made = [replace(e, target_features=places, target_logits=logits) for e in trainings(0.9)]
+    hardest = [k * 100 + np.argmin(margins[k * 100 : (k + 1) * 100]) for k in range(3)]
+    assert suggest_labels(made, 3).tolist() == hardest
