@@ -542,3 +542,16 @@ def test_too_few_rows_speak_against_nothing(make_arrays, tmp_path, compared):
         told = reassess(tmp_path, make_arrays(10, 12, seed=5).xt)
         assert (told.decision, told.choice) == ("cannot tell", saved)
         assert told.sentence.endswith(f"Keep {saved}.")
+
+
+def test_reverse_validation_knows_of_the_source_only_what_the_target_got_from_it():
+    """Rows in the corners of a square, opposite ones of one class; the target has two neighbouring corners alone."""
+    rng = np.random.default_rng(0)
+    corners = rng.integers(2, size=(240, 2))
+    x, y = 6 * corners - 3 + rng.normal(0, 0.5, (240, 2)), corners[:, 0] ^ corners[:, 1]
+    held_out, target = (x[:80], y[:80]), x[80:160][corners[80:160, 1] == 1]
+    make = lambda: base(steps=200).set_params(method=SourceOnly(), scaling="none")  # noqa: E731
+    there = make().set_params(random_state=0).fit(x[160:], y[160:], target)
+    assert there.score(*held_out) > 0.95
+    risk = reverse_risk(make, (x[160:], y[160:]), held_out, target, seed=0)
+    assert risk > 0.25

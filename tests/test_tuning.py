@@ -1,12 +1,13 @@
 """Hyper-parameter search on small made-up data."""
 
+import itertools
 import sys
 import warnings
 
 import numpy as np
 import pytest
 
-from dann import DANN, MLP, DomainAdapter, DomainRegressor, TrainingFailed, tune
+from dann import DANN, MLP, VALIDATORS, DomainAdapter, DomainRegressor, TrainingFailed, tune
 from dann.experiments.planted import Planted
 
 pytest.importorskip("optuna", reason="the extra tune is not installed")
@@ -214,3 +215,14 @@ def test_a_trial_is_never_scored_by_the_source_only_that_it_fell_back_on(data):
     adapter = base(method=one_class, steps=300, lr=0.01, on_collapse="source-only")
     with pytest.raises(TrainingFailed, match=r"pruned, the last one because: the target's rows get 1\.0 classes"):
         tune(adapter, {"batch_size": [16]}, *data, trials=1)
+
+
+@pytest.mark.parametrize(("trend", "last"), [(-1.0, "PRUNED"), (1.0, "COMPLETE")])
+def test_a_trial_below_the_median_of_those_before_it_stops_at_its_checkpoint(trend, last, data, monkeypatch):
+    scores, trained = itertools.count(), []
+    monkeypatch.setitem(VALIDATORS, "entropy", lambda evidence: trend * next(scores))
+    watch = lambda trial, step: trained.append(trial)  # noqa: E731
+    search = {"validator": "entropy", "trials": 6, "checkpoints": 2, "on_step": watch}
+    study = tune(base(steps=8), {"lr": (1e-3, 1e-2)}, *data, **search)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 5 + [last]
+    assert [trained.count(k) for k in range(6)] == [8] * 5 + [4 if last == "PRUNED" else 8]
