@@ -1047,7 +1047,10 @@ class DomainAdapter(ClassifierMixin, Adapter):
         }
         codes = codes[rows[1]]
         known = np.flatnonzero(codes >= 0), codes[codes >= 0]
-        alarms = {"this model": [message for model in mine for message in harmful(model.events_)]}
+        alarms = {
+            name: sorted({message for model in group for message in harmful(model.events_)})
+            for name, group in models.items()
+        }
         return assess(evidence, baseline=next(iter(models)), alarms=alarms, labelled=known)
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

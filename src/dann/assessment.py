@@ -28,7 +28,7 @@ UNTOLD = 0.05  # mutual information of the source's labels with its clusters, be
 USUAL = 0.7  # what stands for the sign then, with the widest interval
 FALL = 0.05  # of source accuracy below source-only's, that rules a method out
 GAIN = 0.01  # of the mutual information with the target's clusters above source-only's, from which on a method is taken
-UNSEEN_GAIN = 0.05  # the same where no shift is seen: less may be chance
+UNSEEN_GAIN = 0.05  # the same where no shift is seen, or the estimates say otherwise: less may be chance
 INFORMATIVE = 0.1  # mutual information below which clusters tell nothing
 LABELS = 10  # labelled rows, from which on they have a say in the choice
 SURE = 0.9
@@ -164,10 +164,10 @@ def assess(
 
     A candidate is ruled out if an alarm of a guard stands, or if its accuracy on the source is more than .05 below the
     baseline's. Of the others the one is taken whose classes follow the clusters of the target's inputs most (see the
-    validator "input-ami"), if that is .01 more than the baseline's, or .05 where no shift is seen, and its estimate is
-    not more than .05 below the baseline's. Certainty does not choose: methods that train for it always have it.
-    Estimates of the others are corrected by how often they agree with the one that follows most, see `beside_leader`.
-    docs/judgement.md says how often this is right.
+    validator "input-ami"), if that is .01 more than the baseline's, or .05 where no shift is seen or its estimate is
+    below the baseline's, which it may be by .05 at most. Certainty does not choose: methods that train for it always
+    have it. Estimates of the others are corrected by how often they agree with the one that follows most, see
+    `beside_leader`. docs/judgement.md says how often this is right.
 
     Parameters
     ----------
@@ -302,9 +302,11 @@ def open_signs(estimate: Estimate, name: str, width: float) -> list[str]:
 
 
 def behind(estimates: Mapping[str, Estimate], name: str, baseline: str) -> list[str]:
-    """Return that a candidate's estimate is clearly below the baseline's, if it is."""
-    mine, own = estimates[name].accuracy, estimates[baseline].accuracy
-    return [f"{name}: its estimate is below that of {baseline}, so the signs disagree"] if mine < own - FALL else []
+    """Return that a candidate's estimate is below the baseline's, clearly or with little to speak for the candidate."""
+    mine, own = estimates[name], estimates[baseline]
+    little = mine.parts["input-ami"] - own.parts["input-ami"] < UNSEEN_GAIN
+    below = mine.accuracy < own.accuracy - (0.0 if little else FALL)
+    return [f"{name}: its estimate is below that of {baseline}, so the signs disagree"] if below else []
 
 
 def one_class(trainings: Sequence[Evidence]) -> float:
@@ -333,8 +335,8 @@ def of_rare_classes(
         most, whose = np.bincount(labelled[1]).max() / len(labelled[1]), "the labelled rows"
     if accuracy <= most:
         found.append(
-            f"{name}: its estimate is {accuracy:.2f}, and {most:.2f} of {whose} are of one class: accuracy does not tell "
-            "it from a model that says that class of every row"
+            f"{name}: its estimate is {accuracy:.2f}, and {most:.2f} of {whose} are of one class: accuracy does not "
+            "tell it from a model that says that class of every row"
         )
     return found
 
