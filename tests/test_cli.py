@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import dann
 import dann.adapter
@@ -149,6 +151,16 @@ def model(files, here):
     return adapter.save(here / "model.safetensors")
 
 
+@pytest.fixture
+def data_page(here):
+    """The names that the first two pieces of code of docs/data.md leave, and the files that they write."""
+    page = (Path(__file__).parent.parent / "docs" / "data.md").read_text(encoding="utf-8")
+    names = {}
+    for code in re.findall(r"^```python\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)[:2]:
+        exec(code, names)
+    return names
+
+
 def tree(folder="."):
     """Every file below a folder, with its content."""
     return {p.as_posix(): p.read_bytes() if p.is_file() else None for p in sorted(Path(folder).rglob("*"))}
@@ -175,7 +187,7 @@ def same_weights(one, other):
 # data that cannot be adapted on
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf", ""])
+@pytest.mark.parametrize("value", ["inf", "-inf", "1e39"])
 @pytest.mark.parametrize("side", ["source", "target"])
 def test_a_value_that_is_not_finite_is_named_by_row_and_column(side, value, files, write, refused_data):
     write("bad.csv", change=first_row(b=value))
@@ -193,10 +205,33 @@ def test_a_value_that_is_not_finite_is_found_in_arrays_too(value, refused_data):
         refused_data(*pair, label=None, because="NaN or infinite (as float32), the first in row 4, position 2")
 
 
-def test_text_where_a_number_belongs_is_named_by_row_column_and_value(files, write, refused_data):
+def test_text_where_a_number_belongs_is_named_by_column_value_and_line(files, write, refused_data):
     write("bad.csv", change=first_row(c="tall"))
-    for side, pair in (("source", ("bad.csv", "field.csv")), ("target", ("lab.csv", "bad.csv"))):
-        refused_data(*pair, because=f"the {side} has 'tall' where a number belongs (row 0, column 'c')")
+    for pair in (("bad.csv", "field.csv"), ("lab.csv", "bad.csv")):
+        refused_data(*pair, because="bad.csv has text in c ('tall', line 2). Features are numbers: encode text")
+
+
+def test_one_error_names_all_columns_of_both_files_with_text_or_without_a_value(files, write, refused, model):
+    holes = lambda rows: [row | ({"a": "tall", "b": "NA"} if i == 3 else {}) for i, row in enumerate(rows)]  # noqa: E731
+    write("odd.csv", change=holes)
+    write(
+        "gap.csv", labels=None, change=lambda rows: [row | ({"b": ""} if i > 7 else {}) for i, row in enumerate(rows)]
+    )
+    odd = "odd.csv has text in a ('tall', line 5); odd.csv has missing values in b (1, first in line 5)"
+    gap = "gap.csv has missing values in b (22, first in line 10)"
+    named = ("--source", "odd.csv", "--target", "gap.csv", "--label", "species")
+    for words in (("adapt",), ("compare",), ("tune", "--search", "lr=1,2"), ("assess", model)):
+        error = refused(*words, *named, because=[odd, gap, "impute what is missing", "--drop"])
+        assert error.count("\n") == 1
+    refused("predict", model, "gap.csv", "-o", "out.csv", because=gap)
+
+
+def test_an_error_names_at_most_ten_columns_with_text(refused_data):
+    names = [f"c{i}" for i in range(13)]
+    for file in ("wide.csv", "other.csv"):
+        Path(file).write_text("\n".join([",".join([*names, "species"]), *[",".join(["x"] * 13 + ["cat"])] * 3]) + "\n")
+    error = refused_data("wide.csv", "other.csv", because="c9 ('x', line 2) and 3 more")
+    assert "c10" not in error
 
 
 def test_a_target_with_other_columns_is_told_which(files, write, refused_data):
@@ -251,6 +286,37 @@ def test_as_many_labels_as_rows(refused_data):
         refused_data(*pair, label=None, because=["bad.npz: y has shape (15,)", "one label for each row"])
 
 
+def test_tables_with_text_and_gaps_are_made_ready_as_the_page_shows(data_page):
+    from dann.cli import _read
+    from dann.experiments.adapt import Roles
+
+    source, target = _read(Path("lab.csv"), Path("field.csv"), "kind", ("id",), Roles())
+    assert source.columns == target.columns == ["age", "town_Bonn", "town_Mainz", "town_Ulm"]
+    assert source.x.astype(float).tolist() == [[31, 0, 0, 1], [44, 1, 0, 0], [44, 0, 0, 1]]
+    assert target.x.astype(float).tolist() == [[58, 1, 0, 0], [44, 0, 1, 0]]
+    assert source.y.tolist() == ["cat", "dog", "cat"]
+    assert not target.labelled.any()
+    assert target.beside["id"].tolist() == ["8", "9"]
+
+
+def test_folders_of_images_become_files_as_the_page_shows(data_page, adapt, undrawn):
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        for folder in (f"lab/{SPECIES[i % 2]}", "field"):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            pixels = rng.integers(0, 100, (20, 30, 3)).astype(np.uint8)
+            Image.fromarray(pixels + np.uint8(150 * (i % 2))).save(f"{folder}/{i}.{('png', 'JPG', 'jpeg')[i % 3]}")
+    Path("field/notes.txt").write_text("no image")
+    data_page["save"]("lab", "lab.npz", size=(12, 8))
+    data_page["save"]("field", "field.npz", labelled=False, size=(12, 8))
+    with np.load("lab.npz") as lab, np.load("field.npz") as field:
+        assert lab["X"].shape == field["X"].shape == (24, 8, 12, 3)
+        assert lab["y"].tolist() == ["cat"] * 12 + ["dog"] * 12
+        assert field.files == ["X"]
+    code, _, error = adapt("--set", "backbone=small", source="lab.npz", target="field.npz", label=None)
+    assert code == 0, error
+
+
 # files that cannot be read
 
 
@@ -261,6 +327,16 @@ def test_a_missing_file_is_named(files, refused_data):
 def test_other_kinds_of_files_are_told_what_can_be_read(files, refused_data):
     Path("field.xlsx").write_text("a,b,c\n1,2,3\n")
     refused_data("lab.csv", "field.xlsx", because=["field.xlsx", ".csv, .npy, .npz"])
+
+
+def test_a_folder_of_images_is_told_to_become_a_file(files, refused, model):
+    Path("photos/cat").mkdir(parents=True)
+    because = (
+        "photos is a folder, and a file is read: .csv, .npy, .npz; docs/data.md shows how to turn a folder of images"
+    )
+    for pair in (("photos", "field.csv"), ("lab.csv", "photos")):
+        refused("compare", "--source", pair[0], "--target", pair[1], "--label", "species", because=because)
+    refused("predict", model, "photos", "-o", "out.csv", because=because)
 
 
 def test_brackets_in_a_name_are_no_markup(files, refused_data):
@@ -429,7 +505,7 @@ def test_a_pickled_network_is_no_model(files, refused):
 
 def test_rows_that_do_not_fit_the_model_leave_no_predictions(model, write, refused):
     write("bad.csv", labels=None, change=first_row(a="tall"))
-    refused("predict", model, "bad.csv", "-o", "out.csv", because=["'tall'", "row 0, column 'a'"])
+    refused("predict", model, "bad.csv", "-o", "out.csv", because="bad.csv has text in a ('tall', line 2)")
     write("other.csv", labels=None, change=lambda rows: [{"a": 1, "z": 2} for _ in rows])
     refused("predict", model, "other.csv", "-o", "out.csv", because=["missing ['b', 'c']", "unexpected ['z']"])
 
@@ -450,11 +526,43 @@ def test_columns_that_are_no_features_are_dropped_and_stand_beside_predictions(w
     assert code == 0, error
     assert DomainAdapter.load("runs/adapt").columns_ == ["a", "b", "c"]
     assert dann_("predict", "runs/adapt", "field.csv", "--drop", "id", "-o", "out.csv")[0] == 0
-    for file in ("out.csv", "runs/adapt/target_predictions.csv"):
+    code, out, _ = dann_("predict", "runs/adapt", "field.csv", "-o", "short.csv")
+    assert code == 0
+    assert "Note: columns that the model does not know are no features: id" in out
+    for file in ("out.csv", "short.csv", "runs/adapt/target_predictions.csv"):
         with open(file, newline="") as lines:
             rows = list(csv.DictReader(lines))
         assert [row["id"] for row in rows] == [f"row-{i}" for i in range(24)]
         assert {row["prediction"] for row in rows} <= set(SPECIES)
+
+
+def test_several_columns_are_dropped_by_as_many_options(write, refused_data, refused, model):
+    write("lab.csv", change=numbered)
+    write("field.csv", 24, change=numbered)
+    because = "--drop id, a: there is no such column; repeat the option for each: --drop id --drop a"
+    refused_data("lab.csv", "field.csv", "--drop", "id, a", because=because)
+    refused_data(
+        "lab.csv", "field.csv", "--drop", "id,z", because="--drop id,z: there is no such column; there are: id,"
+    )
+    refused("predict", model, "field.csv", "-o", "out.csv", "--drop", "id,species", because="--drop id --drop species")
+
+
+def test_a_model_knows_its_columns_and_misses_those_that_are_not_there(model, write, dann_, refused):
+    write("more.csv", 40, 3.0, change=lambda rows: [{"patient": f"p{i // 2}", **r} for i, r in enumerate(rows)])
+    code, out, error = dann_("predict", model, "more.csv", "-o", "out.csv")
+    assert code == 0, error
+    assert "are no features: patient, species; name a column of labels with --label" in out
+    with open("out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["patient"], row["species"]) for row in rows[:3]] == [("p0", "cat"), ("p0", "dog"), ("p1", "cat")]
+    words = ("--target", "more.csv", "--source", "lab.csv", "--label", "species")
+    code, out, error = dann_("assess", model, *words)
+    assert code == 0, error
+    assert "are no features: patient\n" in out
+    write("less.csv", change=lambda rows: [{"a": r["a"], "b": r["b"], "patient": 1} for r in rows])
+    because = "has other columns than the source: missing ['c'], unexpected ['patient']"
+    refused("predict", model, "less.csv", "-o", "none.csv", because=because)
+    refused("assess", model, "--target", "less.csv", "--source", "lab.csv", "--label", "species", because=because)
 
 
 # places that cannot be written
@@ -872,7 +980,8 @@ def test_comparing_and_searching_drop_columns_too(write, compare, dann_, refused
     write("field.csv", 110, 3.0, change=numbered)
     code, _, error = compare("--drop", "id")
     assert code == 0, error
-    assert dann_("assess", "runs/compare", "--target", "field.csv", "--label", "species", "--drop", "id")[0] == 0
+    for more in (("--drop", "id"), ()):
+        assert dann_("assess", "runs/compare", "--target", "field.csv", "--label", "species", *more)[0] == 0
     refused("assess", "runs/compare", "--target", "field.csv", "--drop", "key", because="--drop key: there is no such")
     words = ("--target", "field.csv", "--baseline", "nothere")
     refused("assess", "runs/compare", *words, because="--baseline goes with --source")
@@ -1035,10 +1144,10 @@ def test_a_setting_that_is_no_number_is_named(setting, files, refused):
     refused(*words, because=setting.split("=")[0] + "=")
 
 
-def test_a_label_column_that_was_not_named_is_hinted_at(files, dann_, refused):
-    words = ("adapt", "--source", "lab.csv", "--target", "field.csv", "--label", "species", "--set", "steps=2")
-    assert dann_(*words)[0] == 0
-    refused("predict", "runs/adapt", "field.csv", "-o", "p.csv", because="name a label column with --label")
+def test_a_label_column_that_was_not_named_is_hinted_at(files, refused):
+    words = ("--source", "lab.csv", "--target", "field.csv", "--label", "kind")
+    Path("lab.csv").write_text(Path("lab.csv").read_text().replace("species", "kind"))
+    refused("adapt", *words, because=["unexpected ['species']", "name a label column with --label"])
 
 
 def test_tune_prints_the_best_and_goes_on(many, dann_):

@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 if TYPE_CHECKING:
+    from .adapter import DomainAdapter
     from .experiments import Study
     from .experiments.adapt import Roles
     from .readers import Table
@@ -262,26 +263,22 @@ def assess(
 ) -> None:
     """Judge a saved model on target rows: how right is it, and is it better than one of the source alone?"""
     from .adapter import DomainAdapter
-    from .readers import read_table
     from .runs import write_report
     from .selection import reassess
 
     _check(device, json)
     _check_kept((model, target, source, baseline), (json,))
     adapter = DomainAdapter.load(model, device=device)
-    kind: dict[str, Any] = {"features": adapter.columns_, "classes": adapter.classes_, "width": adapter.shape_[0]}
-    target_rows = read_table(target, label, **kind, drop=drop)
-    if source is None:
-        _check_dropped(drop, target_rows)
     if baseline is not None and source is None:
         raise ValueError("--baseline goes with --source, labelled rows that are new to both models")
-    if (model / "comparison.json").exists() and source is None:
+    if source is None and not (model / "comparison.json").exists():
+        raise ValueError(f"{model} is no run folder of dann compare: give --source, rows that are new to it")
+    files = {"the target": target} if source is None else {"the target": target, "the source": source}
+    target_rows, *others = _read_for(adapter, files, label, drop)
+    if source is None:
         found = reassess(model, target_rows, _known(target_rows), device=device)
     else:
-        if source is None:
-            raise ValueError(f"{model} is no run folder of dann compare: give --source, rows that are new to it")
-        rows = read_table(source, label, needs_label=True, **kind, drop=drop)
-        _check_dropped(drop, rows, target_rows)
+        (rows,) = others
         below = None if baseline is None else DomainAdapter.load(baseline, device=device)
         found = adapter.assess(rows, rows.y, target_rows, _known(target_rows), baseline=below)
     if json is not None:
@@ -379,15 +376,13 @@ def predict(
     """Apply a saved model to new rows."""
     from .adapter import DomainAdapter
     from .experiments.adapt import write_predictions
-    from .readers import read_table
 
     _check(device)
     _check_kept((model, data), (out,))
     if out.is_dir():
         raise IsADirectoryError(f"{out} is a folder; -o takes a file")
     adapter = DomainAdapter.load(model, device=device)
-    rows = read_table(data, label, features=adapter.columns_, width=adapter.shape_[0], drop=drop)
-    _check_dropped(drop, rows)
+    (rows,) = _read_for(adapter, {"the data": data}, label, drop)
     write_predictions(out, adapter, rows)
     _say(f"{len(rows)} predictions: {out}")
 
@@ -487,7 +482,8 @@ def _read(
     source: Path, target: Path, label: str | None, drop: tuple[str, ...], roles: "Roles"
 ) -> "tuple[Table, Table]":
     """Return the rows of both files, the target's by the columns and labels of the source."""
-    from .readers import read_table
+    from .domains import arrange
+    from .readers import check_cells, read_table
 
     named = {role: column for role, column in roles._asdict().items() if column is not None}
     beside = (*drop, *named.values())
@@ -498,7 +494,32 @@ def _read(
     kind: dict[str, Any] = {"features": rows.columns, "classes": rows.y, "width": rows.x.shape[-1]}
     target_rows = read_table(target, label, **kind, drop=beside)
     _check_dropped(drop, rows, target_rows)
+    arrange(target_rows, rows.columns, "the target")
+    check_cells({str(source): rows, str(target): target_rows})
     return rows, target_rows
+
+
+def _read_for(
+    model: "DomainAdapter", files: Mapping[str, Path], label: str | None, drop: tuple[str, ...]
+) -> "list[Table]":
+    """Return the rows of files for a model, by what they are to it; columns that it does not know are no features."""
+    from .domains import arrange
+    from .readers import check_cells, read_table
+
+    kind: dict[str, Any] = {"features": model.columns_, "classes": model.classes_, "width": model.shape_[0]}
+    tables = {
+        what: read_table(path, label, needs_label=what == "the source", **kind, drop=drop, known_alone=True)
+        for what, path in files.items()
+    }
+    _check_dropped(drop, *tables.values())
+    for what, rows in tables.items():
+        arrange(rows, model.columns_, what)
+    check_cells({str(files[what]): rows for what, rows in tables.items()})
+    unknown = dict.fromkeys(name for rows in tables.values() for name in rows.beside if name not in drop)
+    if unknown:
+        hint = "" if label else "; name a column of labels with --label"
+        _say(f"Note: columns that the model does not know are no features: {', '.join([*unknown][:20])}{hint}")
+    return list(tables.values())
 
 
 def _columns(rows: "Table") -> str:
@@ -515,9 +536,15 @@ def _known(rows: "Table") -> Any:
 
 def _check_dropped(drop: tuple[str, ...], *tables: "Table") -> None:
     """Raise where no table has a column that was to be left out: a misspelt id would be trained on."""
+    known = {name for table in tables for name in (*(table.columns or ()), *table.beside)}
     for name in drop:
-        if not any(name in table.beside for table in tables):
-            raise ValueError(f"--drop {name}: there is no such column; there are: {_columns(tables[0])}")
+        if any(name in table.beside for table in tables):
+            continue
+        parts = [part.strip() for part in name.split(",")]
+        if len(parts) > 1 and known.issuperset(parts):
+            several = " ".join(f"--drop {part}" for part in parts)
+            raise ValueError(f"--drop {name}: there is no such column; repeat the option for each: {several}")
+        raise ValueError(f"--drop {name}: there is no such column; there are: {_columns(tables[0])}")
 
 
 def _settings(given: tuple[str, ...], reserved: Mapping[str, str] = MappingProxyType(RESERVED)) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 import dann.readers.table as table_module
 from dann import DomainAdapter
-from dann.readers import Table, read_table
+from dann.readers import Table, check_cells, read_table
 
 
 @pytest.fixture
@@ -215,6 +215,11 @@ def test_other_kinds_of_files_are_refused_by_name(name, text):
         read_table(text("a,b\n", name))
 
 
+def test_a_folder_is_told_to_become_a_file(tmp_path):
+    with pytest.raises(IsADirectoryError, match=r"is a folder, and a file is read: \.csv, \.npy, \.npz; docs/data\.md"):
+        read_table(tmp_path)
+
+
 def test_capital_letters_in_the_suffix_are_the_same_kind(text):
     assert read_table(text("a,b\n1,2\n", "ROWS.CSV")).columns == ["a", "b"]
 
@@ -298,6 +303,32 @@ def test_features_that_are_called_like_labels_stay_features(tmp_path):
     assert table.y is None
     file.write_text("x,y,z,label\n1,2,3,a\n4,5,6,b\n")
     assert read_table(file, features=["x", "y", "z"]).y.tolist() == ["a", "b"]
+
+
+def test_columns_that_are_not_known_stand_beside_if_all_that_are_known_are_there(text, tmp_path):
+    path = text("id,b,a,kind,label\n7,1,2,x,cat\n")
+    known = {"features": ["a", "b"], "known_alone": True}
+    table = read_table(path, **known)
+    assert table.columns == ["b", "a"]
+    assert {name: values.tolist() for name, values in table.beside.items()} == {"id": ["7"], "kind": ["x"]}
+    assert table.y.tolist() == ["cat"]
+    assert list(read_table(path, "kind", drop=["id"], **known).beside) == ["id", "label"]
+    assert read_table(path, features=["a", "b"]).columns == ["id", "b", "a", "kind"]
+    assert read_table(path, features=["a", "c"], known_alone=True).columns == ["id", "b", "a", "kind"]
+    np.save(tmp_path / "rows.npy", np.array([(1.5, 2.0, 7)], dtype=[("a", "f8"), ("b", "f8"), ("id", "i8")]))
+    assert read_table(tmp_path / "rows.npy", **known).columns == ["a", "b"]
+
+
+def test_cells_that_are_no_numbers_are_named_by_the_line_where_their_row_ends(text):
+    good = read_table(text("a,b\n1,2\n"))
+    check_cells({"good.csv": good})
+    table = read_table(text('a,b\n\n1,"x\ny"\nNA,2\n,3\n'))
+    assert table.lines == [4, 5, 6]
+    because = (
+        r"^bad.csv has text in b \('x\\ny', line 4\); bad.csv has missing values in a \(2, first in line 5\)\. Features"
+    )
+    with pytest.raises(ValueError, match=because):
+        check_cells({"good.csv": good, "bad.csv": table})
 
 
 def test_labels_are_text_where_the_sources_are(tmp_path):

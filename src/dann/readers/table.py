@@ -5,7 +5,7 @@ import os
 import re
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ DEFAULT_LABELS = ("label", "y")
 DEFAULT_FEATURES = ("X", "x")
 WHOLE = re.compile(r"-?(0|[1-9]\d*)")  # 007 is a name
 NUMBER = re.compile(WHOLE.pattern + r"(\.\d+)?")
+SHOWN = 10  # columns that an error names
 MISSING = ("NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null")  # what R, pandas and databases write for no value
 
 
@@ -35,12 +36,15 @@ class Table:
         Names of the features.
     beside : dict of str to ndarray (n,)
         Columns that are no features, by name.
+    lines : list of int or None
+        Where the rows end in a .csv file, the header's line being 1.
     """
 
     x: np.ndarray = field(repr=False)
     y: np.ndarray | None = field(default=None, repr=False)
     columns: list[str] | None = None
     beside: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    lines: list[int] | None = field(default=None, repr=False)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return self.x if dtype is None else self.x.astype(dtype)
@@ -73,6 +77,7 @@ def read_table(
     classes: np.ndarray | None = None,
     width: int | None = None,
     drop: Sequence[str] = (),
+    known_alone: bool = False,
 ) -> Table:
     """Read features, and labels where there are some.
 
@@ -95,6 +100,8 @@ def read_table(
         Number of the source's or the model's features: a plain array of as many columns has no label, unless it must.
     drop : sequence of str
         Columns that are no features, where the file has them; the table keeps them ``beside``.
+    known_alone : bool
+        Whether other columns than ``features`` are dropped too, if the file has all of these.
 
     Raises
     ------
@@ -103,6 +110,11 @@ def read_table(
         Another kind of file, a damaged one, no such label, ragged lines, or pickled objects.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{path} is a folder, and a file is read: {', '.join(SUFFIXES)}; docs/data.md shows how to turn a folder "
+            "of images into an .npz file"
+        )
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path} is none of the kinds that can be read: {', '.join(SUFFIXES)}")
     if not path.exists():
@@ -110,10 +122,11 @@ def read_table(
     if label in drop:
         raise ValueError(f"{label!r} cannot be the label and be dropped: name it once")
     defaults = [name for name in DEFAULT_LABELS if name not in (*(features or ()), *drop)]
+    known = features if known_alone else None
     if path.suffix.lower() == ".npy":
-        table = read_npy(path, label, defaults, drop, None if needs_label else width)
+        table = read_npy(path, label, defaults, drop, None if needs_label else width, known)
     elif path.suffix.lower() == ".csv":
-        table = read_csv(path, label, defaults, drop)
+        table = read_csv(path, label, defaults, drop, known)
     else:
         table = read_npz(path, label, defaults)
     if table.y is not None:
@@ -125,7 +138,9 @@ def read_table(
     return table
 
 
-def read_csv(path: Path, label: str | None, defaults: Sequence[str], drop: Sequence[str]) -> Table:
+def read_csv(
+    path: Path, label: str | None, defaults: Sequence[str], drop: Sequence[str], known: Sequence[str] | None = None
+) -> Table:
     """Read a table with a header line."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         try:
@@ -150,7 +165,8 @@ def read_csv(path: Path, label: str | None, defaults: Sequence[str], drop: Seque
         header, cells = header[1:], cells[:, 1:]
     if "" in header:
         raise ValueError(f"{path} has a column without a name behind {header[header.index('') - 1]!r}; name it")
-    return with_label(path, header, cells, label, defaults, drop)
+    table = with_label(path, header, cells, label, defaults, drop, known)
+    return replace(table, lines=[number for number, _ in lines[1:]])
 
 
 def with_label(
@@ -160,12 +176,18 @@ def with_label(
     label: str | None,
     defaults: Sequence[str],
     drop: Sequence[str],
+    known: Sequence[str] | None = None,
 ) -> Table:
-    """Take the label column, and what is no feature, out of named columns (n, k)."""
+    """Take the label column, and what is no feature, out of named columns (n, k).
+
+    Where ``known`` are given and all there, others are no features.
+    """
     chosen = [label] if label else [name for name in defaults if name in names][:1]
     y = None
     if chosen and chosen[0] in names:
         y = columns[:, names.index(chosen[0])]
+    if known is not None and {*known} <= {*names}:
+        drop = [*drop, *(name for name in names if name not in (*known, *chosen, *drop))]
     features = [i for i, name in enumerate(names) if name not in (*chosen, *drop)]
     if not features:
         raise ValueError(f"{path} has no feature columns" + (f" beside the label {chosen[0]!r}" if chosen else ""))
@@ -175,6 +197,47 @@ def with_label(
         x = np.where(np.isin(x, [*missing, *(f" {mark}" for mark in missing)]), "nan", x)
     beside = {name: decoded(columns[:, names.index(name)]) for name in drop if name in names}
     return Table(x, y, [names[i] for i in features], beside)
+
+
+def check_cells(tables: Mapping[str, Table]) -> None:
+    """Raise ValueError where features of some files, by name, are text or missing, and name all such columns."""
+    found = []
+    for name, table in tables.items():
+        if table.columns is None or table.x.dtype != object or all_numbers(table.x):
+            continue
+        places = [f"line {n}" for n in table.lines] if table.lines else [f"row {i}" for i in range(len(table))]
+        text, missing = [], []
+        for column, cells in zip(table.columns, table.x.T, strict=True):
+            values = [number_of(cell) for cell in cells]
+            if None in values:
+                text.append(f"{column} ({cells[values.index(None)]!r}, {places[values.index(None)]})")
+            if empty := [place for place, value in zip(places, values, strict=True) if value != value]:
+                missing.append(f"{column} ({len(empty)}, first in {empty[0]})")
+        for what, columns in (("text", text), ("missing values", missing)):
+            if columns:
+                more = f" and {len(columns) - SHOWN} more" if len(columns) > SHOWN else ""
+                found.append(f"{name} has {what} in {', '.join(columns[:SHOWN])}{more}")
+    if found:
+        raise ValueError(
+            f"{'; '.join(found)}. Features are numbers: encode text, impute what is missing (docs/data.md shows how), "
+            "or leave columns out with --drop"
+        )
+
+
+def all_numbers(cells: np.ndarray) -> bool:
+    """Whether no cell is text or missing."""
+    try:
+        return not np.isnan(cells.astype(np.float64)).any()
+    except (TypeError, ValueError):
+        return False
+
+
+def number_of(cell: Any) -> float | None:
+    """Return a cell as a number, None where it is text."""
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return None
 
 
 def natural(values: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
@@ -210,7 +273,12 @@ def decoded(values: np.ndarray) -> np.ndarray:
 
 
 def read_npy(
-    path: Path, label: str | None, defaults: Sequence[str], drop: Sequence[str] = (), unlabelled: int | None = None
+    path: Path,
+    label: str | None,
+    defaults: Sequence[str],
+    drop: Sequence[str] = (),
+    unlabelled: int | None = None,
+    known: Sequence[str] | None = None,
 ) -> Table:
     """Read a structured array, or a plain one: its label column has a number; ``unlabelled`` columns are features."""
     array = load_array(path, path)
@@ -219,7 +287,7 @@ def read_npy(
         if any(array.dtype[name].shape or array.dtype[name].kind not in "biufUS" for name in names):
             raise ValueError(f"{path} has fields that are no plain numbers or text: {array.dtype}")
         cells = np.array([list(row) for row in array.tolist()], dtype=object)
-        return with_label(path, names, cells, label, defaults, drop)
+        return with_label(path, names, cells, label, defaults, drop, known)
     if label is None or (array.ndim == 2 and array.shape[1] == unlabelled):
         return Table(array)
     try:
