@@ -365,8 +365,11 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_unread(files, refused_da
 @pytest.mark.parametrize(
     ("setting", "because"),
     [
-        ("stepz=3", ["'stepz'", "'steps'", "'method'"]),
-        ("method__wieght=3", ["'wieght'", "'weight'"]),
+        ("step=3", "--set step=… is not taken: there is no such setting of dann; did you mean steps?"),
+        ("method__wieght=3", "did you mean method__weight?"),
+        ("weight=3", "did you mean method__weight?"),
+        ("augmentation__shift=3", "--set augmentation__shift=… is not taken"),
+        ("qqq=3", ["choose one of: augmentation, ", "method__weight"]),
         ("backbone=resnet", ["unknown backbone 'resnet'", "mlp", "mnist"]),
         ("backbone=mnist", "MNISTNet takes images"),
         ("backbone__hidden=(3,)", "a backbone is chosen by name"),
@@ -1051,8 +1054,9 @@ def test_a_narrow_terminal_shows_every_number(many, compare, monkeypatch):
         (("--set", "lr=fast"), "lr='fast' must be a number above 0"),
         (
             ("--set", "method__breadth=3"),
-            "--set method__breadth=… is not taken: none of dann, cdan, deep-coral, mcc has it",
+            "--set method__breadth=… is not taken: there is no such setting of dann, cdan, deep-coral, mcc; ",
         ),
+        (("--set", "step=3"), "did you mean steps?"),
         (("--methods", "dann,shot"), "SHOT goes on from a fitted model"),
     ],
 )
@@ -1179,6 +1183,11 @@ def test_what_tune_found_stands_before_what_was_set(many, dann_):
     [
         (("--search", "method=dann,mcc"), "--search method=… is not taken: give --method"),
         (("--search", "random_state=0:5"), "--search random_state=… is not taken: give --seed"),
+        (
+            ("--search", "step=10:20"),
+            "--search step=… is not taken: there is no such setting of dann; did you mean steps?",
+        ),
+        (("--search", "lr=1:2", "--set", "step=3"), "--set step=… is not taken"),
         (("--search", "lr=1e-3:1e-2", "--search", "lr=1e-2:1e-1"), "--search lr=… is given twice"),
     ],
 )

@@ -143,7 +143,10 @@ def adapt(
         raise ValueError(f"{method} trains on target labels, which adapt never does; choose another method")
     if seed < 0:
         raise ValueError(f"--seed {seed} must be 0 or more")
-    adapter = DomainAdapter(made).set_params(**_settings(set))
+    adapter = DomainAdapter(made)
+    settings = _settings(set)
+    _check_names("--set", settings, adapter.get_params(), method)
+    adapter.set_params(**settings)
     roles = Roles(group, domain, weight)
     source_rows, target_rows = _read(source, target, label, drop, roles)
     options: dict[str, Any] = {"source": str(source), "target": str(target), "label": label, "drop": list(drop)}
@@ -196,15 +199,13 @@ def compare(
     _check_kept((source, target), (json, folder / "target_predictions.csv"))
     names = METHODS if methods is None else tuple(filter(None, map(str.strip, methods.split(","))))
     settings = _settings(set, {"random_state": "--seeds", "method": "--methods", "device": "--device"})
-    of_method = {key: settings.pop(key) for key in list(settings) if key.startswith("method__")}
-    adapter = DomainAdapter(device=device).set_params(**settings)
-    chosen = {name: DomainAdapter(method_of(name)).set_params(device=device, **settings) for name in names}
-    for key, value in of_method.items():
-        having = [name for name, estimator in chosen.items() if key in estimator.get_params()]
-        if not having:
-            raise ValueError(f"--set {key}=… is not taken: none of {', '.join(names)} has it")
-        for name in having:
-            chosen[name].set_params(**{key: value})
+    chosen = {name: DomainAdapter(method_of(name), device=device) for name in names}
+    known = {key: None for estimator in chosen.values() for key in estimator.get_params()}
+    _check_names("--set", settings, known or DomainAdapter().get_params(), ", ".join(names))
+    for estimator in chosen.values():
+        estimator.set_params(**{key: value for key, value in settings.items() if key in estimator.get_params()})
+    general = {key: value for key, value in settings.items() if not key.startswith("method__")}
+    adapter = DomainAdapter(device=device).set_params(**general)
     roles = Roles(group, domain, weight)
     source_rows, target_rows = _read(source, target, label, drop, roles)
     data = source_rows, source_rows.y, target_rows
@@ -328,7 +329,11 @@ def tune(
     _check(device, json)
     _check_kept((source, target), (json,))
     settings = {"random_state": seed, "device": device, **_settings(set)}
-    adapter = DomainAdapter(method_of(method)).set_params(**settings)
+    space = _named("--search", map(_range, search))
+    adapter = DomainAdapter(method_of(method))
+    _check_names("--set", settings, adapter.get_params(), method)
+    _check_names("--search", space, adapter.get_params(), method)
+    adapter.set_params(**settings)
     roles = Roles(group, domain, weight)
     source_rows, target_rows = _read(source, target, label, drop, roles)
     place = storage or out or Path("runs") / "tune"
@@ -336,7 +341,7 @@ def tune(
     with _progress() as on_progress:
         study = find(
             adapter,
-            _named("--search", map(_range, search)),
+            space,
             source_rows,
             source_rows.y,
             target_rows,
@@ -566,6 +571,19 @@ def _named(
             raise ValueError(f"{option} {key}=… is given twice: give it once")
         settings[key] = value
     return settings
+
+
+def _check_names(option: str, given: Iterable[str], known: Iterable[str], methods: str) -> None:
+    """Raise for a setting that neither the estimator nor one of the methods has, and name what it may stand for."""
+    from difflib import get_close_matches
+
+    names = [name for name in known if name not in RESERVED and not name.startswith("backbone__")]
+    for name in given:
+        if name in names or name in RESERVED:
+            continue
+        near = [f"method__{name}"] if f"method__{name}" in names else get_close_matches(name, names, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"choose one of: {', '.join(names)}"
+        raise ValueError(f"{option} {name}=… is not taken: there is no such setting of {methods}; {hint}")
 
 
 def _setting(text: str) -> tuple[str, Any]:
