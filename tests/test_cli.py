@@ -21,7 +21,7 @@ import dann.experiments.adapt
 import dann.experiments.moons
 import dann.readers.table
 from dann import DANN, MLP, DomainAdapter, runs
-from dann.augmentation import AUGMENTATIONS
+from dann.augmentation import PRESETS, augmentation_of
 from dann.backbones import BACKBONES
 from dann.cli import main
 from dann.datasets import DATASETS
@@ -402,8 +402,74 @@ def test_a_library_that_an_extra_brings_is_named_before_anything_is_trained(file
     refused_data("lab.csv", "field.csv", "--method", "deep-jdot", because="pip install 'dann[ot]'")
 
 
-def test_adapt_refuses_methods_that_go_on_without_a_source(files, refused_data):
-    refused_data("lab.csv", "field.csv", "--method", "shot", because="SHOT goes on from a fitted model")
+@pytest.mark.parametrize("method", ["shot", "mcc+shot"])
+def test_methods_that_go_on_without_a_source_are_told_how(method, files, refused, refused_data):
+    because = "shot goes on from a fitted model, without a source: dann adapt --model MODEL --target FILE --method shot"
+    refused_data("lab.csv", "field.csv", "--method", method, because=because)
+    named = ("--source", "lab.csv", "--target", "field.csv", "--label", "species")
+    refused("compare", *named, "--methods", f"dann,{method}", because=because)
+    refused("tune", *named, "--method", method, "--search", "lr=1:2", because=because)
+
+
+@pytest.mark.parametrize("method", [name for name, kind in METHODS.items() if kind.source_free])
+def test_a_model_goes_on_without_a_source(method, files, here, dann_):
+    from dann.readers import read_table
+
+    source, target = (read_table(path, "species") for path in files[:2])
+    adapter = DomainAdapter("dann", MLP(hidden=(8,), batch_norm=True), steps=50, batch_size=8)
+    model = adapter.fit(source, source.y, target).save(here / "model.safetensors")
+    before = model.read_bytes()
+    words = ("adapt", "--model", model, "--target", "field.csv", "--label", "species", "--method", method)
+    code, out, error = dann_(*words, "--seed", "3", "--json", "found.json")
+    assert code == 0, error
+    assert f"{method} went on from {model} for 5 steps with lr {adapter.lr / 10:g}" in out
+    assert "Accuracy on the target's labels (oracle): " in out
+    later = DomainAdapter.load(f"runs/{method}")
+    assert (later.config()["method"]["name"], later.random_state) == (method, 3)
+    found = json.loads(Path("found.json").read_text())
+    assert [each["n"] for each in found["oracle"]] == [24, 24]
+    assert found["oracle"][1]["accuracy"] == later.evaluate(target, target.y)["accuracy"]
+    assert len(Path(f"runs/{method}/target_predictions.csv").read_text().splitlines()) == 25
+    assert model.read_bytes() == before
+
+
+def test_hidden_target_labels_change_no_model_that_goes_on(files, model, dann_):
+    words = ("adapt", "--model", model, "--set", "steps=4", "--set", "lr=0.01", "--set", "method__weight=0.2")
+    for target, judged in (("field.csv", True), ("bare.csv", False), ("unknown.csv", False)):
+        lines = [line.rpartition(",") for line in Path("field.csv").read_text().splitlines()]
+        Path("bare.csv").write_text("\n".join(x for x, _, _ in lines) + "\n")
+        Path("unknown.csv").write_text("\n".join(f"{x},{'' if y != 'species' else y}" for x, _, y in lines) + "\n")
+        code, out, error = dann_(*words, "--target", target, "--label", "species", "--out", target[:-4])
+        assert code == 0, error
+        assert ("(oracle)" in out) == judged
+        assert ("The target has no labels" in out) != judged
+    assert same_weights(weights("field"), weights("bare"))
+    assert same_weights(weights("field"), weights("unknown"))
+    assert DomainAdapter.load("field").method_.weight == 0.2
+
+
+@pytest.mark.parametrize(
+    ("words", "because"),
+    [
+        ((), "give --source, labelled rows to train on, or --model, a saved model to go on from"),
+        (("--model", "model.safetensors", "--source", "lab.csv", "--group", "a"), "leave out --source, --group"),
+        (("--model", "model.safetensors", "--method", "mcc"), "mcc needs a source: give --source in place of --model"),
+        (("--model", "model.safetensors", "--set", "step=3"), "there is no such setting of shot; did you mean steps?"),
+        (("--model", "model.safetensors", "--set", "lr=0"), "lr=0 must be a number above 0"),
+        (("--model", "model.safetensors", "--seed", "-1"), "--seed -1 must be 0 or more"),
+        (("--model", "model.safetensors", "--out", "."), "model.safetensors is read and would be written over"),
+        (("--model", "model.safetensors", "--out", "kept"), "kept holds the run of another command (study.json)"),
+        (("--model", "model.safetensors", "--label", "kinds"), "labels that the source does not have: ['wolf']"),
+        (("--model", "none"), "there is no model file none"),
+    ],
+)
+def test_going_on_from_a_model_is_refused_with_a_reason(words, because, model, write, refused):
+    write("field.csv", change=lambda rows: [{**row, "kinds": "wolf"} for row in rows])
+    Path("kept").mkdir()
+    Path("kept/study.json").write_text("{}")
+    named = () if "kinds" in words else ("--label", "species")
+    drop = ("--drop", "species") if "kinds" in words else ("--drop", "kinds")
+    refused("adapt", "--target", "field.csv", *named, *drop, *words, because=because)
 
 
 def test_adapt_takes_sums_of_methods(files, adapt):
@@ -441,11 +507,12 @@ def test_losses_that_explode_are_a_failure_of_the_training_with_code_1(files, ad
 @pytest.mark.parametrize(
     ("words", "because"),
     [
-        (["adapt"], "--source"),
+        (["adapt"], "--target"),
         (["adapt", "--source", "lab.csv"], "--target"),
+        (["adapt", "--target", "field.csv"], "--source"),
         (["predict", "model.safetensors"], ["predict", "DATA"]),
         (["predict", "model.safetensors", "new.csv"], "--out"),
-        (["adapt", "lab.csv", "field.csv"], "--source"),
+        (["adapt", "lab.csv", "field.csv"], "--target"),
         (["adopt"], ["adopt", "adapt"]),
         (["reproduce"], "NAME"),
         (["reproduce", "iris"], ["unknown experiment 'iris'", *EXPERIMENTS]),
@@ -852,9 +919,25 @@ def test_a_rare_class_is_in_training_whatever_the_seed(write, adapt, undrawn):
 def test_the_list_shows_everything_that_has_a_name(dann_):
     code, out, _ = dann_("list")
     assert code == 0
-    for registry in (METHODS, BACKBONES, AUGMENTATIONS, VALIDATORS, DATASETS, EXPERIMENTS, RECIPES):
+    for registry in (METHODS, BACKBONES, PRESETS, VALIDATORS, DATASETS, EXPERIMENTS, RECIPES):
         for name in registry:
             assert any(line.split()[:1] == [name] for line in out.splitlines()), name
+
+
+def test_augmentations_are_listed_by_the_names_that_can_be_set(dann_):
+    _, out, _ = dann_("list")
+    listed = out.split("Augmentations")[1].split("Validators")[0].strip().splitlines()
+    assert [line.split()[0] for line in listed] == ["none", "weak", "strong"]
+    assert listed[1].split(None, 1)[1].strip() == "Images: shift 2. Tables: noise 0.1."
+    for line in listed:
+        for shape in ((3,), (3, 16, 16)):
+            assert (augmentation_of(line.split()[0], shape) is None) == (line.split()[0] == "none")
+
+
+def test_the_list_marks_the_methods_that_go_on_from_a_model(dann_):
+    lines = dann_("list")[1].splitlines()
+    marked = [line.split()[0] for line in lines if "Goes on from a fitted model: dann adapt --model" in line]
+    assert marked == ["shot", "dirt-t", "tent", "adabn"]
 
 
 def test_reproduce_prints_figures_beside_the_published_ones(dann_, undrawn):
@@ -1057,7 +1140,7 @@ def test_a_narrow_terminal_shows_every_number(many, compare, monkeypatch):
             "--set method__breadth=… is not taken: there is no such setting of dann, cdan, deep-coral, mcc; ",
         ),
         (("--set", "step=3"), "did you mean steps?"),
-        (("--methods", "dann,shot"), "SHOT goes on from a fitted model"),
+        (("--methods", "dann,shot"), "shot goes on from a fitted model"),
     ],
 )
 def test_a_comparison_that_makes_no_sense_is_explained(words, because, many, refused):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .adapter import DomainAdapter
     from .experiments import Study
     from .experiments.adapt import Roles
+    from .methods import Method
     from .readers import Table
 
 app = App(
@@ -112,42 +113,59 @@ def reproduce(
 @app.command
 def adapt(
     *,
-    source: Annotated[Path, Parameter(help="Labelled rows: .csv, .npz or .npy.")],
     target: Annotated[
         Path, Parameter(help="Rows of the domain you care about. Labels, if any, only judge the result.")
     ],
+    source: Annotated[Path | None, Parameter(help="Labelled rows: .csv, .npz or .npy.")] = None,
+    model: Annotated[
+        Path | None, Parameter(help="Instead of --source: a model, or its run folder, to go on from without a source.")
+    ] = None,
     label: Label = None,
     drop: Drop = (),
     group: Group = None,
     domain: DomainColumn = None,
     weight: Weight = None,
-    method: Annotated[str, Parameter(help="See `dann list`; several joined by +.")] = "dann",
+    method: Annotated[
+        str | None, Parameter(help="See `dann list`; several joined by +. Default: dann; with --model: shot.")
+    ] = None,
     set: Set = (),
     seed: Annotated[int, Parameter(help="Of everything random.")] = 0,
     json: Json = None,
-    out: Out = None,
+    out: Annotated[
+        Path | None, Parameter(help="The run folder. Default: runs/adapt; with --model: runs/METHOD.")
+    ] = None,
     device: Device = "auto",
 ) -> None:
-    """Adapt a model from your labelled source to your unlabelled target, and save it."""
+    """Adapt a model from your labelled source to your unlabelled target, and save it.
+
+    With `--model` a method that needs no source goes on from a saved model, for a tenth of its steps and lr unless set.
+    """
     from .adapter import DomainAdapter
     from .experiments.adapt import Roles, experiment
     from .experiments.adapt import adapt as train
     from .experiments.study import Study
-    from .methods import method_of
 
-    _check(device, json)
-    folder = out or Path("runs") / "adapt"
-    _check_kept((source, target), (json, folder / "target_predictions.csv"))
-    made = method_of(method)
-    if made.uses_target_labels:
-        raise ValueError(f"{method} trains on target labels, which adapt never does; choose another method")
     if seed < 0:
         raise ValueError(f"--seed {seed} must be 0 or more")
+    _check(device, json)
+    roles = Roles(group, domain, weight)
+    if model is not None:
+        if source is not None or any(roles):
+            given = ["source"] * (source is not None) + [k for k, name in roles._asdict().items() if name is not None]
+            raise ValueError(f"--model goes on without a source: leave out {', '.join(f'--{name}' for name in given)}")
+        return _go_on(model, target, label, drop, method or "shot", set, seed, json, out, device)
+    if source is None:
+        raise ValueError("give --source, labelled rows to train on, or --model, a saved model to go on from")
+    method = method or "dann"
+    folder = out or Path("runs") / "adapt"
+    _check_kept((source, target), (json, folder / "target_predictions.csv"))
+    made = _trainable(method)
+    if made.uses_target_labels:
+        raise ValueError(f"{method} trains on target labels, which adapt never does; choose another method")
     adapter = DomainAdapter(made)
     settings = _settings(set)
     _check_names("--set", settings, adapter.get_params(), method)
     adapter.set_params(**settings)
-    roles = Roles(group, domain, weight)
     source_rows, target_rows = _read(source, target, label, drop, roles)
     options: dict[str, Any] = {"source": str(source), "target": str(target), "label": label, "drop": list(drop)}
     options |= roles._asdict()
@@ -189,7 +207,6 @@ def compare(
     from .assessment import ROWS
     from .experiments.adapt import Roles, write_predictions
     from .experiments.comparing import columns_that_shift, draw, side_by_side
-    from .methods import method_of
     from .runs import fingerprint, write_report
     from .selection import HELD_OUT, METHODS
     from .selection import compare as train
@@ -199,7 +216,7 @@ def compare(
     _check_kept((source, target), (json, folder / "target_predictions.csv"))
     names = METHODS if methods is None else tuple(filter(None, map(str.strip, methods.split(","))))
     settings = _settings(set, {"random_state": "--seeds", "method": "--methods", "device": "--device"})
-    chosen = {name: DomainAdapter(method_of(name), device=device) for name in names}
+    chosen = {name: DomainAdapter(_trainable(name), device=device) for name in names}
     known = {key: None for estimator in chosen.values() for key in estimator.get_params()}
     _check_names("--set", settings, known or DomainAdapter().get_params(), ", ".join(names))
     for estimator in chosen.values():
@@ -322,7 +339,6 @@ def tune(
     from .adapter import DomainAdapter
     from .experiments.adapt import Roles
     from .experiments.comparing import trials_of
-    from .methods import method_of
     from .runs import write_report
     from .tuning import tune as find
 
@@ -330,7 +346,7 @@ def tune(
     _check_kept((source, target), (json,))
     settings = {"random_state": seed, "device": device, **_settings(set)}
     space = _named("--search", map(_range, search))
-    adapter = DomainAdapter(method_of(method))
+    adapter = DomainAdapter(_trainable(method))
     _check_names("--set", settings, adapter.get_params(), method)
     _check_names("--search", space, adapter.get_params(), method)
     adapter.set_params(**settings)
@@ -397,7 +413,7 @@ def list_() -> None:
     """Show methods, backbones, augmentations, validators, datasets, experiments and recipes."""
     from rich.table import Table
 
-    from .augmentation import AUGMENTATIONS
+    from .augmentation import PRESETS
     from .backbones import BACKBONES
     from .datasets import DATASETS
     from .experiments import EXPERIMENTS
@@ -405,11 +421,16 @@ def list_() -> None:
     from .methods import METHODS
     from .validators import VALIDATORS
 
+    def varies(preset: Any) -> str:  # what it does, by the dimensions of a row
+        amounts = {n: ", ".join(f"{k} {v:g}" for k, v in a.get_params().items() if v) for n, a in preset.items()}
+        return f"Images: {amounts[3]}. Tables: {amounts[1]}."
+
     first_line = lambda thing: (thing.__doc__ or "").strip().splitlines()[0]  # noqa: E731
+    on = " Goes on from a fitted model: dann adapt --model."
     for title, entries in (
-        ("Methods", {name: first_line(m) for name, m in METHODS.items()}),
+        ("Methods", {name: first_line(m) + on * m.source_free for name, m in METHODS.items()}),
         ("Backbones", {name: first_line(b) for name, b in BACKBONES.items()}),
-        ("Augmentations", {name: first_line(a) for name, a in AUGMENTATIONS.items()}),
+        ("Augmentations", {"none": "Rows as they are.", **{name: varies(p) for name, p in PRESETS.items()}}),
         ("Validators", {name: first_line(v) for name, v in VALIDATORS.items()}),
         ("Datasets", {name: first_line(d) for name, d in DATASETS.items()}),
         ("Experiments", {name: e.summary for name, e in EXPERIMENTS.items()}),
@@ -419,6 +440,84 @@ def list_() -> None:
         for name, line in entries.items():
             table.add_row(f"[bold]{name}[/bold]", line)
         console.print(table)
+
+
+def _trainable(name: str) -> "Method":
+    """Return a method that trains on a source by its name.
+
+    Raises
+    ------
+    ValueError
+        There is no such method, or it goes on from a model.
+    """
+    from .methods import METHODS, method_of
+
+    method = method_of(name)
+    if alone := [part for part in name.split("+") if METHODS[part].source_free]:
+        raise ValueError(
+            f"{alone[0]} goes on from a fitted model, without a source: "
+            f"dann adapt --model MODEL --target FILE --method {alone[0]}"
+        )
+    return method
+
+
+def _go_on(
+    model: Path,
+    target: Path,
+    label: str | None,
+    drop: tuple[str, ...],
+    method: str,
+    given: tuple[str, ...],
+    seed: int,
+    json: Path | None,
+    out: Path | None,
+    device: str,
+) -> None:
+    """Adapt a saved model to target rows alone, and leave the new one with its predictions."""
+    from .adapter import DomainAdapter
+    from .domains import is_unknown
+    from .experiments.adapt import write_predictions
+    from .methods import METHODS, method_of
+    from .runs import write_report
+
+    made = method_of(method)
+    if not made.source_free:
+        free = ", ".join(name for name, kind in METHODS.items() if kind.source_free)
+        raise ValueError(f"{method} needs a source: give --source in place of --model; without one there is: {free}")
+    folder = out or Path("runs") / method
+    file = model / "model.safetensors" if model.is_dir() else model
+    saved, predictions = folder / "model.safetensors", folder / "target_predictions.csv"
+    _check_kept((file, target), (json, saved, predictions))
+    if other := [name for name in ("study.json", "comparison.json") if (folder / name).exists()]:
+        raise ValueError(f"{folder} holds the run of another command ({other[0]}): give another folder with --out")
+    before = DomainAdapter.load(model, device=device)
+    settings = _settings(given)
+    _check_names("--set", settings, DomainAdapter(made).get_params(), method)
+    (rows,) = _read_for(before, {"the target": target}, label, drop)
+    labels = [] if rows.y is None else _known(rows)
+    judged = not all(is_unknown(label, before.classes_) for label in labels)
+    scores = [before.evaluate(rows, labels)] if judged else []
+    with _progress() as on_progress:
+        later = before.adapt_to(
+            rows,
+            method,
+            on_step=lambda step: on_progress(method, step.number + 1, None) if step.number % 20 == 19 else None,
+            random_state=seed,
+            **settings,
+        )
+    write_predictions(predictions, later, rows)
+    later.save(saved)
+    _say(f"{method} went on from {file} for {later.steps} steps with lr {later.lr:g}.")
+    if judged:
+        scores.append(later.evaluate(rows, labels))
+        was, now = (score["accuracy"] for score in scores)
+        _say(f"Accuracy on the target's labels (oracle): {now:.3f}, before {was:.3f}")
+    else:
+        _say("The target has no labels, so nothing here tells how right the model is on it.")
+    _say(f"Model: {saved}\nPredictions: {predictions}")
+    if json is not None:
+        write_report(json, {"model": str(file), "adapter": later.config(), "oracle": scores})
+        _say(f"Report: {json}")
 
 
 def _reproduce(
@@ -608,7 +707,7 @@ def _range(text: str) -> tuple[str, Any]:
 
 
 @contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
+def _progress() -> Iterator[Callable[[str, int, int | None], None]]:
     """Show one bar for the training that is under way; where nobody watches, a line when it starts."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -616,8 +715,8 @@ def _progress() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=errors, transient=True) as progress:
         bar = progress.add_task("reading data", total=None)
 
-        def on_progress(description: str, done: int, total: int) -> None:
-            if not errors.is_terminal and description != progress.tasks[bar].description:
+        def on_progress(description: str, done: int, total: int | None) -> None:
+            if not errors.is_terminal and description != progress.tasks[bar].description and total is not None:
                 errors.print(f"{description}: {total} steps", markup=False, highlight=False)
             progress.update(bar, description=description, completed=done, total=total)
 
