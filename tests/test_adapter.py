@@ -531,6 +531,25 @@ def test_what_cannot_be_trained_is_refused_before_the_pretraining(settings, mess
         DomainAdapter(pretrain_steps=5, **settings).fit(arrays.x, arrays.y, arrays.xt)
 
 
+@pytest.mark.parametrize(("encoding", "batch_size", "sources"), [("separate", 1, 1), ("per-domain", 3, 2)])
+def test_batch_norm_gets_more_than_one_row_of_a_domain(encoding, batch_size, sources, arrays):
+    domain = np.arange(len(arrays.x)) % sources
+    model = DomainAdapter("dann", MLP((4,), batch_norm=True), steps=1, batch_size=batch_size, encoding=encoding)
+    with pytest.raises(ValueError, match=f"batch_size={batch_size} leaves batch norm 1 row of a domain"):
+        model.fit(arrays.x, arrays.y, arrays.xt, sample_domain=domain)
+    model.set_params(encoding="joint").fit(arrays.x, arrays.y, arrays.xt, sample_domain=domain)
+
+
+@pytest.mark.parametrize("method", ["adabn", "tent"])
+def test_a_target_of_one_row_has_no_statistics_to_adapt_to(method, arrays):
+    model = DomainAdapter("source-only", MLP((4,), batch_norm=True), steps=1, batch_size=4)
+    fitted = model.fit(arrays.x, arrays.y, arrays.xt)
+    with pytest.raises(ValueError, match=r"the target has 1 rows, and .* compares at least 2"):
+        fitted.adapt_to(arrays.xt[:1], method)
+    with pytest.raises(ValueError, match="batch_size=1 is too small"):
+        fitted.adapt_to(arrays.xt, method, batch_size=1)
+
+
 def test_separate_encoding_changes_the_training_of_a_network_with_batch_norm(arrays):
     torch.manual_seed(0)
     with_norm, without = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), nn.Sequential(nn.Linear(3, 4), nn.ReLU())

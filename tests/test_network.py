@@ -68,6 +68,19 @@ def test_batch_norm_of_a_joint_batch_is_updated_once_and_of_separate_sides_twice
         assert norm.num_batches_tracked == updates
 
 
+@pytest.mark.parametrize("encoding", ["separate", "per-domain"])
+def test_each_of_several_sources_is_normalised_by_its_own_statistics(encoding):
+    x = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
+    x[3:6] += 20
+    domain = torch.arange(3).repeat_interleave(3)
+    rows = Batch(x, domain, domain, torch.arange(9), 6, sizes=(3, 3, 3))
+    source, _ = network(nn.BatchNorm1d(2), encoding).views(rows)
+    for block in source.features.split(3):
+        assert torch.allclose(block.mean(0), torch.zeros(2), atol=1e-5)
+    together, _ = network(nn.BatchNorm1d(2), encoding).views(rows._replace(sizes=()))
+    assert not torch.allclose(together.features[:3].mean(0), torch.zeros(2), atol=0.1)
+
+
 def test_per_domain_encoding_keeps_the_statistics_of_the_target_alone():
     rows, norm = batch(), nn.BatchNorm1d(2)
     net = network(norm, "per-domain")

@@ -361,6 +361,7 @@ class Adapter(BaseEstimator, ABC):
             self.network_ = net
             views = self._augmentations(method, normalize)
             stream = ArrayStream(domains, self.batch_size, self.seed_, device, *views)
+            self._check_batch_norm(net, stream.sizes)
             self.history_: list[dict[str, float]] = []
             work = 3 * net.work(self.shape_) * sum(stream.sizes)  # forward, and twice as much back
             repeat = self._repeats(net, method, device)
@@ -529,6 +530,14 @@ class Adapter(BaseEstimator, ABC):
         for what, rows in (("source", sum(len(d.x) for d in domains.sources)), ("target", len(domains.target.x))):
             if rows < method.rows_needed and not (what == "source" and method.source_free):
                 raise ValueError(f"the {what} has {rows} rows, and {name} compares at least {method.rows_needed}")
+
+    def _check_batch_norm(self, net: Network, sizes: Sequence[int]) -> None:
+        least = sum(sizes) if self.encoding == "joint" else min(sizes)
+        if net.has_batch_norm and least < 2:
+            raise ValueError(
+                f"batch_size={self.batch_size} leaves batch norm {least} row of a domain, and a row has no variance: "
+                "take a larger batch"
+            )
 
     def _method(self) -> Method:
         return method_of(self.method) if isinstance(self.method, str) else clone(self.method)
@@ -804,8 +813,9 @@ class DomainAdapter(ClassifierMixin, Adapter):
     scaling : {"standard", "mean", "image", "none"}
         Preprocessing, measured on the training rows of all domains and kept with the model; see `Normalize.fit`.
     encoding : {"joint", "separate", "per-domain"}
-        Batch norm over source and target rows together or apart; no difference without batch norm. Predictions take
-        the running statistics of both or, with "per-domain", of the target alone: source rows then score worse.
+        Batch norm over the rows of all domains together, or of each source and the target apart; no difference without
+        batch norm. Predictions take the running statistics of all or, with "per-domain", of the target alone: source
+        rows then score worse.
     class_weight : "balanced" or dict, optional
         Weights of the source's classes by label, as with ``sample_weight`` of `fit`; "balanced" draws all alike often.
     augmentation : {"none", "weak", "strong"} or Augmentation

@@ -26,6 +26,7 @@ class Batch(NamedTuple):
     n_source: int  # rows [:n_source] are source
     target_labelled: bool = True  # False: no target label is known in the whole training
     variant: Tensor | None = None  # (n - n_source, *input) strongly varied target rows, for methods that compare views
+    sizes: tuple[int, ...] = ()  # rows of each domain; empty where all source rows are of one
 
 
 @dataclass(frozen=True)

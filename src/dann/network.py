@@ -149,9 +149,9 @@ class Network(nn.Module):
     domain_hidden : tuple of int
         Hidden widths of the domain head that the backbone's paper puts beside it.
     encoding : {"joint", "separate", "per-domain"}
-        Whether source and target rows of a batch go through the encoder together or one side after the other. It
-        matters to batch norm alone: "joint" normalises by the statistics of both, "separate" each side by its own.
-        Predictions have one set of statistics: of both sides, or, with "per-domain", of the target alone.
+        Whether the rows of a batch go through the encoder together or one domain after the other, each source by
+        itself. It matters to batch norm alone: "joint" normalises by the statistics of all, "separate" each domain by
+        its own. Predictions have one set of statistics: of all domains, or, with "per-domain", of the target alone.
     """
 
     def __init__(
@@ -184,11 +184,13 @@ class Network(nn.Module):
         return features, single(self.head(features))
 
     def encode(self, batch: Batch, rows: slice = slice(None)) -> View:
-        """Encode some rows of a batch together."""
-        unseen = self.encoding == "per-domain" and rows == slice(batch.n_source)
-        return self._view(
-            batch, rows, (self.features_unseen if unseen else self.features)(self.normalize(batch.x[rows]))
-        )
+        """Encode some rows of a batch together; of source rows encoded apart, each source by itself."""
+        of_source = rows == slice(batch.n_source)
+        read = self.features_unseen if of_source and self.encoding == "per-domain" else self.features
+        x = self.normalize(batch.x[rows])
+        if of_source and len(batch.sizes) > 2 and self.encoding != "joint" and self.has_batch_norm:
+            return self._view(batch, rows, torch.cat([read(block) for block in x.split(batch.sizes[:-1])]))
+        return self._view(batch, rows, read(x))
 
     def features(self, x: Tensor) -> Tensor:
         """Return features (n, dim) of normalised rows (n, *input)."""

@@ -90,7 +90,7 @@ class ArrayStream:
         y = torch.cat([y[i] for y, i in zip(self.y, index, strict=True)])
         varied, variant = self._varied(x, step)
         n_source = len(x) - self.sizes[-1]
-        return Batch(varied, y, self.domain, torch.cat(index), n_source, self.labelled, variant)
+        return Batch(varied, y, self.domain, torch.cat(index), n_source, self.labelled, variant, tuple(self.sizes))
 
     def _varied(self, x: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Return the variations of a batch's rows, and the strong ones of its target rows, if there are such."""

@@ -49,6 +49,7 @@ class AdaBN(Method):
 
     source_free = True
     needs_classes = False
+    rows_needed = 2
     reads_values = True  # batch norm counts its batches when it averages over all of them
 
     def build(self, net: Network) -> dict[str, nn.Module]:
@@ -83,6 +84,7 @@ class TENT(Method):
     """
 
     source_free = True
+    rows_needed = 2
     reads_values = True  # as AdaBN
 
     def build(self, net: Network) -> dict[str, nn.Module]:
