@@ -1,5 +1,6 @@
 """Features and logits as plain arrays, so that a method's terms can be worked out beside it in NumPy."""
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -56,3 +57,29 @@ def terms():
         return {name: float(value.detach()) for name, value in found.items()}
 
     return compute
+
+
+@pytest.fixture
+def leaves():
+    """Return both views of `Sides` with features of their own to differentiate by; their logits follow from these."""
+
+    def make(s):
+        return [replace(v, features=v.features.detach().requires_grad_(), _logits=None) for v in (s.source, s.target)]
+
+    return make
+
+
+@pytest.fixture
+def gradient():
+    """Return the gradient (rows, dim) of a number with respect to the features of `leaves`, the source's first."""
+
+    def compute(value, views):
+        return torch.cat(torch.autograd.grad(value, [view.features for view in views], retain_graph=True))
+
+    return compute
+
+
+@pytest.fixture(params=[(0.1, 0.46211716), (1.0, 0.99990920)], ids=["early", "end"])
+def warmed(request):
+    """A progress p, and what the reversal has grown to by then: 2 / (1 + exp(-10 p)) - 1."""
+    return request.param

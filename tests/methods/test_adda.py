@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from dann import ADDA, MLP, DomainAdapter
 
@@ -34,6 +35,31 @@ def test_the_terms_are_a_game_with_turned_labels(sides):
     z_s, z_t = (s.net.parts["domain"](torch.from_numpy(f)).detach().numpy().ravel() for f in s.f)
     assert domain["domain"].item() == pytest.approx(np.logaddexp(0, z_s).mean() + np.logaddexp(0, -z_t).mean())
     assert fooled["fooled"].item() == pytest.approx(np.logaddexp(0, z_t).mean())  # target rows passed off as source
+
+
+def test_source_rows_go_through_the_sources_model_as_it_predicts(sides):
+    """With the batch norm statistics of its training, which stay; the target's encoder has those of the batch."""
+    s = sides(ADDA())
+    s.net.encoder = nn.BatchNorm1d(4).double()
+    s.net.encoder.running_mean.fill_(2.0)
+    s.net.encoder.running_var.fill_(9.0)
+    s.net.parts["source"] = ADDA().build(s.net)["source"]
+    (_, terms), _ = ADDA().moves(s.net.train(), s.batch, torch.tensor(0.5))
+    x, xt = s.f
+    real, fake = (x - 2) / np.sqrt(9 + 1e-5), (xt - xt.mean(0)) / np.sqrt(xt.var(0) + 1e-5)
+    z_s, z_t = (s.net.parts["domain"](torch.from_numpy(f)).detach().numpy() for f in (real, fake))
+    assert terms["domain"].item() == pytest.approx(np.logaddexp(0, z_s).mean() + np.logaddexp(0, -z_t).mean())
+    assert s.net.parts["source"].running_mean.tolist() == [2.0] * 4
+
+
+def test_each_of_the_game_learns_its_own_part(sides):
+    s = sides(ADDA())
+    x, domain = s.batch.x.requires_grad_(), s.net.parts["domain"]
+    (_, of_domain), (_, of_encoder) = ADDA().moves(s.net, s.batch, torch.tensor(0.5))
+    assert torch.autograd.grad(of_domain["domain"], x, allow_unused=True)[0] is None
+    found = torch.autograd.grad(of_encoder["fooled"], x)[0]
+    (expected,) = torch.autograd.grad(nn.functional.softplus(domain(x[6:])).mean(), x)
+    torch.testing.assert_close(found, expected)  # the encoder is the identity
 
 
 def test_labels_of_the_target_which_it_would_not_use_are_refused(arrays):

@@ -48,6 +48,19 @@ def test_the_features_get_the_reversed_gradient_and_the_predictions_none(sides):
     torch.testing.assert_close(grads[1.0], -forward, rtol=1e-3, atol=0)  # λ(1) = .99991
 
 
+def test_the_reversal_grows_with_the_progress_on_both_sides(warmed, sides, leaves, gradient):
+    progress, grown = warmed
+    method = CDAN(weight=0.5, entropy=False)
+    s = sides(method)
+    views = leaves(s)
+    found = method.loss(s.net, *views, torch.tensor(progress))["domain"]
+    plain = 0.0
+    for sign, view, g in zip((1, -1), views, s.g, strict=True):
+        joint = torch.from_numpy(softmax(g))[:, :, None] * view.features[:, None]
+        plain = plain + torch.nn.functional.softplus(sign * s.net.parts["domain"](joint.flatten(1))).mean()
+    torch.testing.assert_close(gradient(found, views), -0.5 * grown * gradient(plain, views), rtol=1e-5, atol=0)
+
+
 def test_random_maps_keep_inner_products_on_average():
     torch.manual_seed(0)
     f, p = torch.randn(2, 30), torch.rand(2, 20)

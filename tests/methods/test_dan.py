@@ -63,6 +63,23 @@ def test_jan_multiplies_the_kernels_of_features_and_probabilities(estimator, sid
     assert terms(method, s)["mmd"] == pytest.approx(2 * slow(*s.f, estimator, joint))
 
 
+@pytest.mark.parametrize("method", [DAN(weight=2.0, scales=SCALES), JAN(weight=2.0, scales=SCALES, width=1.3)])
+def test_both_sides_get_the_gradient_through_all_that_is_compared(method, sides, leaves, gradient):
+    s = sides(method)
+    views = leaves(s)
+    found = method.loss(s.net, *views, torch.tensor(0.5))["mmd"]
+    squared = lambda x: (x[:, None] - x[None]).square().sum(2)  # noqa: E731
+    apart = squared(torch.cat([view.features for view in views]))
+    width = mean_distance(np.concatenate(s.f))
+    kernels = sum(torch.exp(-apart / (2 * scale * width)) for scale in SCALES)
+    if isinstance(method, JAN):
+        kernels = kernels * torch.exp(-squared(torch.cat([view.logits.softmax(1) for view in views])) / 1.3)
+    sign = torch.tensor([1.0] * 6 + [-1.0] * 6, dtype=torch.float64)
+    expected = 2 * (sign @ kernels @ sign) / 6**2
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient(found, views), gradient(expected, views))
+
+
 def test_the_biased_discrepancy_of_a_sample_and_itself_is_zero_and_never_negative():
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):

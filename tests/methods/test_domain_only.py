@@ -37,3 +37,15 @@ def test_it_never_touches_the_label_head(arrays):
     stream = ArrayStream(Domains.from_arrays(arrays.x, arrays.y, arrays.xt), 8, seed=0)
     list(train(net, method, stream, Optimizer([(list(net.parameters()), 0.001)], "adam", 0.9), steps=5))
     assert torch.equal(net.head.weight, before)
+
+
+def test_encoder_and_domain_head_tell_the_domains_apart_together_without_reversal(sides):
+    s = sides(DomainOnly())
+    x = s.batch.x.requires_grad_()
+    ((players, terms),) = DomainOnly().moves(s.net, s.batch, torch.tensor(0.5))
+    assert players == ("encoder", "domain")
+    z = s.net.parts["domain"](x)
+    expected = nn.functional.softplus(z[:6]).mean() + nn.functional.softplus(-z[6:]).mean()
+    torch.testing.assert_close(terms["domain"], expected)
+    found = [torch.autograd.grad(value, x)[0] for value in (terms["domain"], expected)]
+    torch.testing.assert_close(*found)

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from torch.nn.functional import softplus
 
-from dann import CDAN, DANN, IWCDAN, IWDAN
+from dann import CDAN, DANN, IWCDAN, IWDAN, PADA
 from dann.methods.label_shift import LabelShift, onto_simplex
 
 
@@ -94,6 +95,33 @@ def test_source_rows_count_by_their_class_in_both_losses(sides, terms, monkeypat
     assert found["domain"] == pytest.approx(
         np.average(np.logaddexp(0, z_s), weights=weights[y]) + np.logaddexp(0, -z_t).mean()
     )
+
+
+@pytest.mark.parametrize(
+    "method", [IWDAN(weight=0.7), IWCDAN(weight=0.7), PADA(weight=0.7)], ids=["iwdan", "iwcdan", "pada"]
+)
+def test_the_features_get_the_reversed_gradient_of_weighed_rows(method, warmed, sides, leaves, gradient):
+    progress, grown = warmed
+    s = sides(method)
+    parts, views = s.net.parts, leaves(s)
+    found = method.loss(s.net, *views, torch.tensor(progress))["domain"]
+    weights = 3 * parts["shares"].shares if "shares" in parts else parts["shift"].weights  # with this batch
+    weight = weights[s.source.y]
+    z_s, z_t = (parts["domain"](method.domain_input(s.net, v.features, v.logits)).squeeze(1) for v in views)
+    mass = len(weight) if "shares" in parts else weight.sum()
+    plain = (weight * softplus(z_s)).sum() / mass + softplus(-z_t).mean()
+    torch.testing.assert_close(gradient(found, views), -0.7 * grown * gradient(plain, views), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("method", [IWDAN(), IWCDAN()], ids=["iwdan", "iwcdan"])
+def test_every_batch_goes_into_the_estimate_once(method, sides, terms):
+    s, expected = sides(method), LabelShift(3).double()
+    for _ in range(3):
+        terms(method, s)
+        expected.update(s.source, s.target)
+    found = s.net.parts["shift"].state_dict()
+    torch.testing.assert_close(found, expected.state_dict(), rtol=0, atol=0)
+    assert not torch.equal(found["weights"], torch.ones(3, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("method", [IWDAN(weight=-1.0), IWCDAN(weight=-1.0), IWCDAN(width=0)])

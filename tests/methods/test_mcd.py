@@ -62,3 +62,23 @@ def test_both_heads_learn_known_target_labels(sides):
         for f, labels in zip(s.f, (y[:6], y[6:]), strict=True):
             expected += torch.nn.functional.cross_entropy(head(torch.from_numpy(f)), labels).item()
     assert label.item() == pytest.approx(expected)
+
+
+def test_the_heads_keep_learning_the_labels_while_they_part(sides):
+    s = sides(MCD())
+    (_, everybody), (_, heads), *_ = MCD().moves(s.net, s.batch, torch.tensor(0.5))
+    for head in (s.net.head, s.net.parts["head2"]):
+        found = [torch.autograd.grad(terms["label"], head.weight, retain_graph=True) for terms in (everybody, heads)]
+        torch.testing.assert_close(*found)
+
+
+def test_both_heads_part_and_the_encoder_makes_both_agree(sides):
+    s = sides(MCD())
+    x, weights = s.batch.x.requires_grad_(), [s.net.head.weight, s.net.parts["head2"].weight]
+    _, (_, heads), (_, encoder), *_ = MCD().moves(s.net, s.batch, torch.tensor(0.5))
+    gap = (s.net.head(x[6:]).softmax(1) - s.net.parts["head2"](x[6:]).softmax(1)).abs().mean()
+    *of_heads, of_rows = torch.autograd.grad(gap, [*weights, x])
+    torch.testing.assert_close(torch.autograd.grad(-heads["discrepancy"], weights), tuple(of_heads))
+    torch.testing.assert_close(
+        torch.autograd.grad(encoder["discrepancy"], x)[0], of_rows
+    )  # the encoder is the identity

@@ -34,6 +34,27 @@ def test_the_label_head_learns_from_labels_alone(sides):
     assert torch.autograd.grad(loss, s.net.head.weight, allow_unused=True)[0] is None
 
 
+def test_the_encoder_gets_the_reversed_gradient_and_the_second_head_the_plain_one(warmed, sides, leaves, gradient):
+    progress, grown = warmed
+    method = MDD(weight=0.3, margin=2.0)
+    s = sides(method)
+    adversary, views = s.net.parts["adversary"], leaves(s)
+    found = method.loss(s.net, *views, torch.tensor(progress))
+    loss = found["agreement"] + found["disparity"]
+    told = [
+        adversary(view.features).softmax(1)[range(6), g.argmax(1)] for view, g in zip(views, s.g, strict=True)
+    ]  # of the label head's predictions
+    plain = -2 * told[0].log().mean() - (1 - told[1]).log().mean()
+    torch.testing.assert_close(gradient(loss, views), -0.3 * grown * gradient(plain, views), rtol=1e-5, atol=0)
+    of_head = [torch.autograd.grad(value, adversary.weight)[0] for value in (loss, plain)]
+    torch.testing.assert_close(*of_head)
+
+
+def test_the_heads_start_apart(sides):
+    s = sides(MDD())
+    assert not torch.equal(s.net.head.weight, s.net.parts["adversary"].weight)
+
+
 @pytest.mark.parametrize("settings", [{"margin": 0.0}, {"weight": -0.1}])
 def test_settings_that_cannot_train_are_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):

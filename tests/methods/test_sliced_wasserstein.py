@@ -45,6 +45,21 @@ def test_directions_are_drawn_anew_and_have_length_one(sides, monkeypatch):
     torch.testing.assert_close(seen[0].norm(dim=0), torch.ones(7, dtype=torch.float64))
 
 
+def test_both_sides_get_the_gradient_of_the_sorted_projections_distance(sides, leaves, gradient, monkeypatch):
+    import dann.methods.sliced_wasserstein as module
+
+    drawn = []
+    monkeypatch.setattr(module, "sliced_distance", lambda a, b, d: drawn.append(d) or sliced_distance(a, b, d))
+    method = SlicedWasserstein(weight=3.0, directions=7)
+    s = sides(method)
+    views = leaves(s)
+    found = method.loss(s.net, *views, torch.tensor(0.5))["distance"]
+    along = [(view.features @ drawn[0]).sort(dim=0).values for view in views]
+    expected = 3 * (along[0] - along[1]).square().mean()
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient(found, views), gradient(expected, views))
+
+
 def test_no_direction_is_refused():
     with pytest.raises(ValueError, match="directions=0"):
         SlicedWasserstein(directions=0).check(None)

@@ -73,6 +73,26 @@ def test_the_terms_have_the_papers_weights(sides, terms):
     assert found[1.0]["source smoothness"] > 0
 
 
+def test_smoothness_is_of_each_sides_own_rows_and_weight(sides, terms, monkeypatch):
+    monkeypatch.setattr("dann.methods.vada.smoothness_loss", lambda _, x, logits, radius: radius * (x.T @ logits).sum())
+    method = VADA(source_weight=3.0, target_weight=0.2, radius=0.5)
+    s = sides(method)
+    found = terms(method, s)
+    assert found["source smoothness"] == pytest.approx(3.0 * 0.5 * (s.f[0].T @ s.g[0]).sum())
+    assert found["target smoothness"] == pytest.approx(0.2 * 0.5 * (s.f[1].T @ s.g[1]).sum())
+
+
+@pytest.mark.parametrize("progress", [0.0, 1.0])
+def test_the_features_get_the_reversed_gradient_from_the_start(progress, sides, leaves, gradient):
+    method = VADA(weight=0.3)
+    s = sides(method)
+    views = leaves(s)
+    found = method.loss(s.net, *views, torch.tensor(progress))["domain"]
+    z_s, z_t = (s.net.parts["domain"](view.features) for view in views)
+    plain = F.softplus(z_s).mean() + F.softplus(-z_t).mean()
+    torch.testing.assert_close(gradient(found, views), -0.3 * gradient(plain, views))
+
+
 @pytest.mark.parametrize(
     "settings", [{"radius": 0.0}, {"weight": -1.0}, {"target_weight": -1.0}, {"source_weight": -1.0}]
 )

@@ -50,6 +50,27 @@ def test_the_encoder_does_not_move_the_critic_nor_the_critic_the_encoder(sides):
     assert torch.autograd.grad(sum(terms.values()), s.batch.x, allow_unused=True)[0] is None
 
 
+def test_the_critic_is_kept_near_slope_one_by_the_weight_of_the_penalty(sides):
+    method = WDGRL(hidden=(), penalty=7.0)  # a linear critic: its slope is the same wherever it is measured
+    s = sides(method)
+    weight = s.net.parts["critic"][0].weight
+    (_, terms), *_ = method.moves(s.net, s.batch, torch.tensor(0.5))
+    expected = 7 * (weight.norm() - 1) ** 2
+    torch.testing.assert_close(terms["slope"], expected)
+    found = [torch.autograd.grad(value, weight)[0] for value in (terms["slope"], expected)]
+    torch.testing.assert_close(*found)
+
+
+def test_both_sides_move_to_shrink_the_distance(sides):
+    method = WDGRL(critic_steps=1, weight=3.0)
+    s = sides(method)
+    x, critic = s.batch.x.requires_grad_(), s.net.parts["critic"]
+    _, (_, terms) = method.moves(s.net, s.batch, torch.tensor(0.5))
+    found = torch.autograd.grad(terms["distance"], x)[0]  # the encoder is the identity
+    (expected,) = torch.autograd.grad(3 * (critic(x[:6]).mean() - critic(x[6:]).mean()), x)
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("settings", [{"critic_steps": 0}, {"penalty": 0.0}])
 def test_a_critic_that_measures_nothing_is_refused(settings):
     with pytest.raises(ValueError, match=next(iter(settings))):
