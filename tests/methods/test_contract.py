@@ -84,6 +84,20 @@ def test_every_player_of_every_move_gets_a_gradient(name, n_sources, arrays):
             assert size > 0, f"{player} learns nothing from {list(terms)}"
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_every_term_of_every_move_teaches_one_of_its_players(name, arrays):
+    net, method, stream = game(name, arrays)
+    if hasattr(method, "threshold"):
+        method.threshold = 0.0  # a fresh model is never confident
+    for step in range(2):  # what is remembered of the first batch teaches in the second
+        moves = list(method.moves(net, stream.at(step), torch.tensor(0.5)))
+    for players, terms in moves:
+        weights = [weight for player in players for weight in net.group(player)]
+        for key, term in terms.items():
+            gradients = torch.autograd.grad(term, weights, retain_graph=True, allow_unused=True)
+            assert sum(g.abs().sum() for g in gradients if g is not None) > 0, f"nobody learns from {key!r}"
+
+
 @pytest.mark.parametrize("n_sources", [1, 2])
 @pytest.mark.parametrize("name", [name for name in NAMES if not METHODS[name].reads_values])
 def test_a_step_stays_on_the_device_of_the_batch_and_reads_no_values(name, n_sources, arrays):
