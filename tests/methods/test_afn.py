@@ -23,6 +23,15 @@ def test_hard_compares_the_mean_norm_with_the_radius(sides, terms):
     assert terms(method, s)["norm"] == pytest.approx(expected)
 
 
+def test_hard_moves_the_norms_of_both_sides(sides, leaves, gradient):
+    method = AFN(weight=0.5, variant="hard", radius=7.0)
+    s = sides(method)
+    views = leaves(s)
+    found = method.loss(s.net, *views, torch.tensor(0.5))["norm"]
+    expected = 0.5 * sum((view.features.norm(dim=1).mean() - 7) ** 2 for view in views)
+    torch.testing.assert_close(gradient(found, views), gradient(expected, views))
+
+
 def test_an_unknown_variant_is_told_the_known_ones():
     with pytest.raises(ValueError, match="unknown variant 'soft'; choose one of: stepwise, hard"):
         AFN(variant="soft").check(None)

@@ -128,6 +128,15 @@ def test_a_discriminator_alone_tells_separable_frozen_features_apart(name, array
     assert ((~told[0]).float().mean() + told[1].float().mean()) / 2 > 0.9
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if hasattr(METHODS[name](), "hidden")])
+def test_an_adversary_has_the_hidden_widths_that_it_is_given(name):
+    for widths in ((), (7, 5)):
+        (adversary,) = (
+            p for p in METHODS[name](hidden=widths).build(FEATURES).values() if isinstance(p, nn.Sequential)
+        )
+        assert [layer.out_features for layer in adversary if isinstance(layer, nn.Linear)] == [*widths, 1]
+
+
 @pytest.mark.parametrize("name", BLIND)
 @pytest.mark.parametrize("hidden", [lambda y: y, lambda y: 1 - y, lambda y: y + np.nan, lambda y: y - 100])
 def test_hidden_target_labels_cannot_change_a_run(name, hidden, arrays):

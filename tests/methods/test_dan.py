@@ -63,7 +63,9 @@ def test_jan_multiplies_the_kernels_of_features_and_probabilities(estimator, sid
     assert terms(method, s)["mmd"] == pytest.approx(2 * slow(*s.f, estimator, joint))
 
 
-@pytest.mark.parametrize("method", [DAN(weight=2.0, scales=SCALES), JAN(weight=2.0, scales=SCALES, width=1.3)])
+@pytest.mark.parametrize(
+    "method", [DAN(weight=2.0, scales=SCALES), JAN(weight=2.0, scales=SCALES, width=1.3)], ids=["dan", "jan"]
+)
 def test_both_sides_get_the_gradient_through_all_that_is_compared(method, sides, leaves, gradient):
     s = sides(method)
     views = leaves(s)

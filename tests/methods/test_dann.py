@@ -95,6 +95,17 @@ def test_the_losses_are_the_papers_sum_of_means():
     torch.testing.assert_close(terms["label"], F.cross_entropy(source.logits, source.y))
 
 
+def test_the_domain_labels_are_smoothed():
+    method = DANN(hidden=(), label_smoothing=0.2)
+    net = linear_net(method)
+    source, target = views(net, (1.0, 3.0), (2.0, -1.0, 0.5))
+    found = method.loss(net, source, target, torch.tensor(0.5))["domain"]
+    logits = [net.parts["domain"](side.features).squeeze(1) for side in (source, target)]
+    smoothed = zip(logits, (0.1, 0.9), strict=True)  # of two domains: half of it for each
+    expected = sum(F.binary_cross_entropy_with_logits(z, torch.full_like(z, k)) for z, k in smoothed)
+    torch.testing.assert_close(found, expected)
+
+
 def test_unlabelled_target_rows_add_nothing_to_the_label_loss():
     method = DANN(hidden=())
     net = linear_net(method)

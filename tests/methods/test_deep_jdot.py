@@ -35,6 +35,21 @@ def test_the_plan_itself_gets_no_gradient(sides):
     np.testing.assert_allclose(gradient, expected)
 
 
+def test_both_sides_of_a_pair_move_towards_each_other(sides, leaves, gradient):
+    method = DeepJDOT(distance=0.3, agreement=0.7)
+    s = sides(method)
+    views = leaves(s)
+    found = method.loss(s.net, *views, torch.tensor(0.5))
+    (f, ft), logs = (view.features for view in views), views[1].logits.log_softmax(1)
+    cost = 0.3 * (f[:, None] - ft).square().sum(2) - 0.7 * logs[:, s.source.y].T
+    best = list(min(permutations(range(6)), key=lambda order: cost.detach().numpy()[range(6), order].sum()))
+    distance = 0.3 * (f - ft[best]).square().sum(1).mean()
+    agreement = -0.7 * logs[best, s.source.y].mean()
+    torch.testing.assert_close(gradient(found["distance"], views), gradient(distance, views))
+    of_target = [torch.autograd.grad(value, ft, retain_graph=True)[0] for value in (found["agreement"], agreement)]
+    torch.testing.assert_close(*of_target)
+
+
 def test_without_the_library_the_extra_is_named_before_any_work(arrays, monkeypatch):
     real = builtins.__import__
 

@@ -21,6 +21,43 @@ def test_terms_are_certainty_smoothness_and_the_teachers_divergence(sides):
     assert found["smoothness"].item() > 0
 
 
+def test_the_encoder_gets_the_gradient_of_certainty_and_of_the_teachers_divergence(sides):
+    method = DIRTT(target_weight=0.5, teacher_weight=0.25)
+    s = sides(method)
+    with torch.no_grad():
+        s.net.parts["teacher"].head.weight.mul_(1.5)
+    x = s.batch.x.requires_grad_()  # the encoder is the identity
+    _, terms = next(method.moves(s.net, s.batch, torch.tensor(0.5)))
+    p, taught = s.net.head(x[6:]).softmax(1), s.net.parts["teacher"](x[6:]).softmax(1)
+    expected = {
+        "entropy": -0.5 * (p * p.log()).sum(1).mean(),
+        "teacher": 0.25 * (taught * (taught.log() - p.log())).sum(1).mean(),
+    }
+    for name, value in expected.items():
+        found = [torch.autograd.grad(v, x, retain_graph=True)[0] for v in (terms[name], value)]
+        torch.testing.assert_close(*found, msg=lambda says, name=name: f"{name}: {says}")
+
+
+def test_smoothness_on_the_target_has_its_weight(sides, monkeypatch):
+    monkeypatch.setattr(
+        "dann.methods.dirt_t.smoothness_loss", lambda _, x, logits, radius: radius * (x.T @ logits).sum()
+    )
+    method = DIRTT(target_weight=0.5, radius=0.2)
+    s = sides(method)
+    _, terms = next(method.moves(s.net, s.batch, torch.tensor(0.5)))
+    assert terms["smoothness"].item() == pytest.approx(0.5 * 0.2 * (s.f[1].T @ s.g[1]).sum())
+
+
+def test_the_teacher_follows_after_every_move(sides):
+    method = DIRTT(decay=0.9)
+    s = sides(method)
+    weight = s.net.head.weight
+    before = weight.detach().clone()
+    for _ in method.moves(s.net, s.batch, torch.tensor(0.5)):
+        weight.data += 1.0  # what the optimiser does of a move
+    torch.testing.assert_close(s.net.parts["teacher"].head.weight, before + 0.1)
+
+
 def test_the_teacher_starts_as_the_fitted_model_and_follows_slowly(sides):
     net = sides(DIRTT()).net
     before, teacher = net.head.weight.detach().clone(), net.parts["teacher"]

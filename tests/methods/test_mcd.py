@@ -43,6 +43,15 @@ def test_both_heads_learn_the_labels(sides):
     assert label.item() == pytest.approx(expected)
 
 
+def test_the_encoder_learns_the_labels_from_both_heads(sides):
+    s = sides(MCD())
+    x, y = s.batch.x.requires_grad_(), s.source.y  # the encoder is the identity
+    _, terms = next(MCD().moves(s.net, s.batch, torch.tensor(0.5)))
+    expected = sum(torch.nn.functional.cross_entropy(head(x[:6]), y) for head in (s.net.head, s.net.parts["head2"]))
+    found = [torch.autograd.grad(value, x)[0] for value in (terms["label"], expected)]
+    torch.testing.assert_close(*found)
+
+
 def test_the_heads_start_apart(sides):
     s = sides(MCD())
     assert not torch.equal(s.net.head.weight, s.net.parts["head2"].weight)

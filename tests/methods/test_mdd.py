@@ -41,10 +41,8 @@ def test_the_encoder_gets_the_reversed_gradient_and_the_second_head_the_plain_on
     adversary, views = s.net.parts["adversary"], leaves(s)
     found = method.loss(s.net, *views, torch.tensor(progress))
     loss = found["agreement"] + found["disparity"]
-    told = [
-        adversary(view.features).softmax(1)[range(6), g.argmax(1)] for view, g in zip(views, s.g, strict=True)
-    ]  # of the label head's predictions
-    plain = -2 * told[0].log().mean() - (1 - told[1]).log().mean()
+    p_s, p_t = (adversary(v.features).softmax(1)[range(6), g.argmax(1)] for v, g in zip(views, s.g, strict=True))
+    plain = -2 * p_s.log().mean() - (1 - p_t).log().mean()
     torch.testing.assert_close(gradient(loss, views), -0.3 * grown * gradient(plain, views), rtol=1e-5, atol=0)
     of_head = [torch.autograd.grad(value, adversary.weight)[0] for value in (loss, plain)]
     torch.testing.assert_close(*of_head)

@@ -63,6 +63,23 @@ def test_the_terms_are_the_papers(sides):
     assert terms["pseudo"].item() == pytest.approx(-0.3 * np.log(p[np.arange(6), pseudo]).mean())
 
 
+def test_the_encoder_gets_the_gradient_of_every_term(sides):
+    method = SHOT(weight=0.3, diversity=2.0)
+    s = sides(method)
+    x = s.batch.x.requires_grad_()  # the encoder is the identity
+    ((_, terms),) = method.moves(s.net, s.batch, torch.tensor(0.5))
+    p = s.net.head(x[6:]).softmax(1)
+    pseudo, mean = Centres(3, 4).double().nearest(x[6:], p), p.mean(0)
+    expected = {
+        "entropy": -(p * p.log()).sum(1).mean(),
+        "diversity": 2 * (mean * mean.log()).sum(),
+        "pseudo": -0.3 * p[range(6), pseudo].log().mean(),
+    }
+    for name, value in expected.items():
+        found = [torch.autograd.grad(v, x, retain_graph=True)[0] for v in (terms[name], value)]
+        torch.testing.assert_close(*found, msg=lambda says, name=name: f"{name}: {says}")
+
+
 def test_centres_remember_the_batches_before():
     centres = Centres(2, 2)
     one_hot = torch.eye(2)
