@@ -621,6 +621,36 @@ def test_a_structure_asks_for_a_fitted_model(arrays):
         DomainAdapter().structure(arrays.x, arrays.xt)
 
 
+@pytest.mark.parametrize("kind", ["float64", "int64", "channels last"])
+def test_predicting_copies_no_more_than_a_block_of_the_rows(kind, arrays):
+    import tracemalloc
+
+    random = np.random.default_rng(0)
+    if kind == "channels last":
+        x = random.integers(0, 256, (3000, 16, 16, 3), dtype=np.uint8)
+        fitted = DomainAdapter("source-only", "small", steps=1, batch_size=4).fit(x[:20], np.arange(20) % 2, x[:20])
+    else:
+        x = random.normal(size=(300_000, 3)).astype(kind)
+        fitted = DomainAdapter("source-only", MLP((2,)), steps=1, batch_size=4).fit(arrays.x, arrays.y, arrays.xt)
+    fitted.predict(x[:10])
+    tracemalloc.start()
+    try:
+        features = fitted.transform(x)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most - features.nbytes < x.nbytes / 2
+    assert np.array_equal(features[-10:], fitted.transform(x[-10:]))
+
+
+def test_what_is_wrong_far_down_is_named_by_its_row(arrays):
+    fitted = DomainAdapter("source-only", MLP((2,)), steps=1, batch_size=4).fit(arrays.x, arrays.y, arrays.xt)
+    x = np.zeros((9000, 3))
+    x[8000, 1] = np.nan
+    with pytest.raises(ValueError, match="the data has 1 values that are NaN or infinite .*, the first in row 8000"):
+        fitted.predict(x)
+
+
 def test_no_more_than_two_thousand_target_rows_are_clustered(make_arrays):
     data = make_arrays(60, 2100)
     model = DomainAdapter(steps=1, batch_size=8).fit(data.x, data.y, data.xt)

@@ -640,8 +640,10 @@ class Adapter(BaseEstimator, ABC):
     def _map(self, X: Any, function: Callable[[Tensor, Tensor], Tensor]) -> np.ndarray:
         """Return a function of (features, logits) for all rows, in evaluation mode, block by block."""
         check_is_fitted(self, "network_")
-        x = as_inputs(arrange(X, self.columns_, "the data"), "the data")
-        match_inputs(x, self.shape_, np.dtype(self.dtype_), "the data")
+        x = arrange(X, self.columns_, "the data")
+        if type(x) not in (np.ndarray, np.memmap):
+            x = as_inputs(x, "the data")  # arrays of other types are copied block by block
+        match_inputs(block_of(x, slice(1)), self.shape_, np.dtype(self.dtype_), "the data")
         net = self.network_
         net.eval()
         device = net.normalize.mean.device
@@ -651,7 +653,8 @@ class Adapter(BaseEstimator, ABC):
         whole = np.empty(0)  # results kept block by block would lie scattered in memory, and nothing large fit between
         with torch.inference_mode(), threads_for(work * rows), autocast(device, half)():
             for i in range(0, len(x), rows):
-                values = function(*net(tensor_of(x[i : i + rows]).to(device))).cpu().numpy()
+                block = block_of(x, slice(i, i + rows))
+                values = function(*net(tensor_of(block).to(device))).cpu().numpy()
                 if not i:
                     whole = np.empty((len(x), *values.shape[1:]), values.dtype)
                 whole[i : i + rows] = values
@@ -1180,6 +1183,15 @@ def fits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if name in wanted and tensor.dtype != wanted[name].dtype:
             raise ValueError(f"{name} is {tensor.dtype}, and {wanted[name].dtype} in such a network")
+
+
+def block_of(x: np.ndarray, rows: slice) -> np.ndarray:
+    """Return some rows of inputs as `as_inputs` has them, and its complaints about the whole where it has any."""
+    try:
+        return as_inputs(x[rows], "the data")
+    except (ValueError, IndexError):
+        as_inputs(x, "the data")
+        raise
 
 
 def like(value: Any, current: Any) -> Any:
