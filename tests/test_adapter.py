@@ -647,7 +647,7 @@ def test_what_is_wrong_far_down_is_named_by_its_row(arrays):
     fitted = DomainAdapter("source-only", MLP((2,)), steps=1, batch_size=4).fit(arrays.x, arrays.y, arrays.xt)
     x = np.zeros((9000, 3))
     x[8000, 1] = np.nan
-    with pytest.raises(ValueError, match="the data has 1 values that are NaN or infinite .*, the first in row 8000"):
+    with pytest.raises(ValueError, match=r"the data has 1 values .* the first in row 8000"):
         fitted.predict(x)
 
 

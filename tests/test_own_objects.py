@@ -517,3 +517,20 @@ def test_batch_norm_that_its_owner_keeps_frozen_is_not_forgotten(method, arrays)
     fitted = adapter("source-only", backbone=encoder).fit(arrays.x, arrays.y, arrays.xt)
     with pytest.raises(ValueError, match="the encoder has none, or keeps them frozen"):
         fitted.adapt_to(arrays.xt, method, steps=2)
+
+
+class InDouble(nn.Module):
+    """An encoder that computes in double precision whatever it gets."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, x):
+        return self.layer(x).double()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_features_in_double_precision_are_taken(precision, arrays):
+    model = DomainAdapter("cdan", InDouble(), steps=3, batch_size=8, precision=precision)
+    assert model.fit(arrays.x, arrays.y, arrays.xt).transform(arrays.xt).dtype == np.float32

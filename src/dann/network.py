@@ -194,7 +194,14 @@ class Network(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """Return features (n, dim) of normalised rows (n, *input)."""
-        return single(self.encoder(x))
+        return self._as_weights(self.encoder(x))
+
+    def _as_weights(self, features: Tensor) -> Tensor:
+        """Return features in single precision, or in what the label head's weights are in."""
+        if features.dtype == torch.float32:
+            return features
+        weight = next(self.head.parameters(), None)
+        return features.to(torch.float32 if weight is None else weight.dtype)
 
     def features_unseen(self, x: Tensor) -> Tensor:
         """Return the features of normalised rows, which leave no trace in the running statistics of batch norm."""
@@ -254,7 +261,8 @@ class Network(nn.Module):
             return self.encode(batch, source), self.encode(batch, target)
         # one split, whose backward joins the halves; two slices would each fill and add a whole gradient
         sides = self.encoder(self.normalize(batch.x)).split((batch.n_source, len(batch.x) - batch.n_source))
-        return self._view(batch, source, single(sides[0])), self._view(batch, target, single(sides[1]))
+        both = map(self._as_weights, sides)
+        return self._view(batch, source, next(both)), self._view(batch, target, next(both))
 
     def work(self, shape: tuple[int, ...]) -> int:
         """Count the multiply-adds of the forward pass of one row, ``shape`` without the batch, by a dry run."""

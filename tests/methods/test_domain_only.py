@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
@@ -18,6 +19,12 @@ def test_it_tells_domains_apart_that_can_be_told_apart(make_arrays):
     model, fresh = trained(make_arrays(40, 24)), make_arrays(100, 100, seed=1)
     told = np.concatenate([model.predict_domain(fresh.x), model.predict_domain(fresh.xt)])
     assert domain_accuracy(told, np.repeat([0, 1], 100)) > 0.95
+
+
+def test_labels_that_it_would_not_look_at_are_refused(make_arrays):
+    data = make_arrays(40, 24)
+    with pytest.raises(ValueError, match="DomainOnly learns no labels: leave y_target out"):
+        DomainAdapter("domain-only", steps=1).fit(data.x, data.y, data.xt, data.yt)
 
 
 def test_it_stays_at_chance_on_equal_domains(make_arrays):

@@ -145,3 +145,11 @@ def test_a_sum_of_sums_is_refused(arrays):
     nested = Sum(AFN(), Sum(MCC(), DeepCORAL()))
     with pytest.raises(ValueError, match="a Sum is no part of a Sum"):
         nested.check(Domains.from_arrays(arrays.x, arrays.y, arrays.xt))
+
+
+def test_a_sum_without_the_source_is_refused_for_what_it_is(arrays):
+    fitted = DomainAdapter("source-only", steps=1).fit(arrays.x, arrays.y, arrays.xt)
+    with pytest.raises(ValueError, match="shot plays a game of its own moves, which cannot be summed"):
+        fitted.adapt_to(arrays.xt, "shot+dirt-t")
+    with pytest.raises(ValueError, match="Sum needs source rows: use fit"):
+        fitted.adapt_to(arrays.xt, "shot+mcc")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..domains import Batch
+from ..domains import Batch, Domains
 from ..functional import domain_loss
 from ..network import Network
 from .base import Method, Move
@@ -34,6 +34,11 @@ class DomainOnly(Method):
     needs_classes = False
     classifies = False
     hidden: tuple[int, ...] | None = None
+
+    def check(self, domains: Domains) -> None:
+        """Refuse labels that it would not look at."""
+        if domains.target.labelled:
+            raise ValueError("DomainOnly learns no labels: leave y_target out")
 
     def build(self, net: Network) -> dict[str, nn.Module]:
         """Return the domain head."""

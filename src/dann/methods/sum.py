@@ -68,6 +68,11 @@ class Sum(Method):
         """Rows on each side of a batch that all methods need."""
         return max(method.rows_needed for method in self.methods.values())
 
+    @property
+    def source_free(self) -> bool:  # type: ignore[override]
+        """Whether all methods go on from a fitted model."""
+        return all(method.source_free for method in self.methods.values())
+
     needs_pretraining = of_any("needs_pretraining")
     needs_classes = of_any("needs_classes")
     reads_values = of_any("reads_values")
