@@ -226,3 +226,22 @@ def test_a_trial_below_the_median_of_those_before_it_stops_at_its_checkpoint(tre
     study = tune(base(steps=8), {"lr": (1e-3, 1e-2)}, *data, **search)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 5 + [last]
     assert [trained.count(k) for k in range(6)] == [8] * 5 + [4 if last == "PRUNED" else 8]
+
+
+# Storages that cannot be opened, and what prunes a trial.
+
+
+@pytest.mark.parametrize("storage", ["nosuch://x", "mysql://h/x", "sqlite:////no/such/folder/trials.db", "://"])
+def test_a_storage_that_cannot_be_opened_is_named_in_one_line(storage, data):
+    with pytest.raises(ValueError, match=f"^the storage {storage} cannot be opened .*; give a file") as error:
+        tune(base(steps=4), {"lr": [0.01]}, *data, trials=1, storage=storage)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["{\n", "garbage\n", '"x"\n', "{}\n", '{"op_code": 99, "worker_id": "a"}\n'])
+def test_a_file_that_holds_no_search_is_named_and_left_alone(content, data, tmp_path):
+    place = tmp_path / "trials.log"
+    place.write_text(content)
+    with pytest.raises(ValueError, match=r"trials\.log is no readable search .*; give another file, or delete it"):
+        tune(base(steps=4), {"lr": [0.01]}, *data, trials=1, storage=place)
+    assert place.read_text() == content

@@ -1,5 +1,6 @@
 """Hyper-parameter search without target labels, through Optuna."""
 
+import json
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -86,7 +87,7 @@ def tune(
         Optuna is not installed.
     ValueError
         An unknown parameter or validator, too few rows for it, a range that is none, counts below 1, a storage of
-        another search.
+        another search, or one that cannot be opened.
     TrainingFailed
         Every trial was pruned.
     """
@@ -155,13 +156,7 @@ def tune(
                 raise optuna.TrialPruned(str(failure)) from failure
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings are the tracebacks of what is raised anyway
-    study = optuna.create_study(
-        direction="maximize",
-        pruner=optuna.pruners.MedianPruner(),
-        study_name="dann",
-        storage=opened(storage),
-        load_if_exists=True,
-    )
+    study = opened(storage)
     arrays = [as_inputs(side, "the data") for side in (X, X_target)]
     of_groups = None if groups is None else np.unique(np.asarray(groups).astype(str), return_inverse=True)[1]
     given = {"sample_domain": sample_domain, "sample_weight": sample_weight, "groups": of_groups}
@@ -208,15 +203,44 @@ def tried(base: DomainAdapter, space: Space, name: str, choice: Any, data: Train
     raise errors[0]
 
 
-def opened(storage: str | Path | None) -> Any:
-    """Return what Optuna takes for a storage."""
-    if storage is None or "://" in str(storage):
-        return None if storage is None else str(storage)
+def opened(storage: str | Path | None) -> "optuna.Study":
+    """Return the search that a storage holds, a new one where it holds none.
+
+    Raises
+    ------
+    ValueError
+        The storage is a URL that Optuna cannot open, or a file of something else.
+    """
+    import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    Path(storage).parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(storage)))
+    url = "://" in str(storage)
+    try:
+        place: Any = storage
+        if url:
+            place = str(storage)
+        elif storage is not None:
+            Path(storage).parent.mkdir(parents=True, exist_ok=True)
+            if Path(storage).exists():  # Optuna takes one broken line for an unfinished one, and writes behind it
+                with open(storage) as file:
+                    if (first := file.readline()) and "op_code" not in json.loads(first):
+                        raise ValueError(f"it starts with {first[:40].strip()!r}")
+            place = JournalStorage(JournalFileBackend(str(storage)))
+        pruner = optuna.pruners.MedianPruner()
+        return optuna.create_study(
+            direction="maximize", pruner=pruner, study_name="dann", storage=place, load_if_exists=True
+        )
+    except OSError:  # names the file
+        raise
+    except Exception as error:  # whatever Optuna, SQLAlchemy or a driver has
+        why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
+        if not url:
+            raise ValueError(f"{storage} is no readable search ({why}); give another file, or delete it") from error
+        raise ValueError(
+            f"the storage {storage} cannot be opened ({why}); give a file, such as trials.log, or the URL of a "
+            "database that is there and whose driver is installed, such as sqlite:///trials.db"
+        ) from error
 
 
 def check(name: str, choices: Any, known: Mapping[str, Any]) -> None:
