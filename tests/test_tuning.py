@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dann import DANN, MLP, VALIDATORS, DomainAdapter, DomainRegressor, TrainingFailed, tune
+from dann.adapter import TrainingWarning
 from dann.experiments.planted import Planted
 
 pytest.importorskip("optuna", reason="the extra tune is not installed")
@@ -245,3 +246,11 @@ def test_a_file_that_holds_no_search_is_named_and_left_alone(content, data, tmp_
     with pytest.raises(ValueError, match=r"trials\.log is no readable search .*; give another file, or delete it"):
         tune(base(steps=4), {"lr": [0.01]}, *data, trials=1, storage=place)
     assert place.read_text() == content
+
+
+def test_a_dead_adversary_prunes_no_trial(data):
+    adapter = base(method=Planted(trouble="no gradient", onset=0.0), steps=300, lr=0.01)
+    with pytest.warns(TrainingWarning, match="dead-adversary"):
+        adapter.fit(*data)
+    study = tune(adapter, {"batch_size": [16]}, *data, trials=1)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"]

@@ -47,15 +47,16 @@ def tune(
 ) -> "optuna.Study":
     """Search settings by a validator's score on held-out rows; no target label is needed, or taken.
 
-    Each trial trains once, with the estimator's seed. It is pruned where a guard raises an alarm, where the training
-    fails, and where its score at a checkpoint is below the median of the trials before it. The best settings are
-    ``study.best_params``, for ``adapter.set_params``; a search that goes on with the same storage adds trials to it.
-    Whether the best of them is better than source-only is for `compare` to say: a search never compares with that.
+    Each trial trains once, with the estimator's seed. It is pruned where a guard sees a collapse, a divergence or that
+    the source is lost (not where the adversary is dead, which harms no model), where the training fails, and where its
+    score at a checkpoint is below the median of the trials before it. The best settings are ``study.best_params``, for
+    ``adapter.set_params``; a search that goes on with the same storage adds trials to it. Whether the best of them is
+    better than source-only is for `compare` to say: a search never compares with that.
 
     Parameters
     ----------
     adapter : DomainAdapter
-        With all settings that are not searched.
+        With all settings that are not searched; its ``on_collapse`` is not looked at: trials are pruned instead.
     space : mapping of str
         Parameter → ``(low, high)``, whole numbers where both are; ``(low, high, "log")``; or a list of choices.
         Parameters of the method are ``method__weight`` and so on.
