@@ -45,7 +45,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
     inside = []
     for seed in range(40):
         found = estimate_label_shift(shifted([0.3, 0.3, 0.4], target, 400, 400, seed), rounds=100)
-        inside += ((found.low <= target) & (target <= found.high)).tolist()
+        inside += ((found.priors_low <= target) & (target <= found.priors_high)).tolist()
     assert 0.8 <= np.mean(inside) <= 0.98
 
 
@@ -63,16 +63,16 @@ def test_a_model_of_one_prediction_says_nothing():
     found = estimate_label_shift(Evidence(np.zeros((30, 1)), logits, y, np.zeros((30, 1)), logits))
     assert np.isfinite(found.priors).all()
     assert found.priors.sum() == pytest.approx(1)
-    assert (found.low < 0.1).all()
-    assert (found.high > 0.9).all()
+    assert (found.priors_low < 0.1).all()
+    assert (found.priors_high > 0.9).all()
 
 
 def test_classes_that_are_predicted_alike_have_wide_intervals():
     made = shifted([0.3, 0.3, 0.4], [0.2, 0.2, 0.6])
     merged = [np.eye(3)[np.minimum(logits.argmax(1), 1)] for logits in (made.source_logits, made.target_logits)]
     found = estimate_label_shift(replace(made, source_logits=merged[0], target_logits=merged[1]))
-    assert found.low[2] < 0.6 < found.high[2]
-    assert found.high[2] - found.low[2] > 0.4
+    assert found.priors_low[2] < 0.6 < found.priors_high[2]
+    assert found.priors_high[2] - found.priors_low[2] > 0.4
 
 
 def test_without_a_shift_the_test_is_wrong_as_often_as_it_says():
@@ -210,7 +210,7 @@ def test_a_class_without_source_rows_is_no_reason_to_fail():
     y = np.arange(100) % 2
     found = diagnose(evidence(random.normal(size=(100, 2)), random.normal(size=(100, 2)) + 5, y, y, classes=3))
     assert found.kind == "unclear"
-    assert np.isnan(found.low).all()
+    assert np.isnan(found.priors_low).all()
 
 
 def test_the_divergence_is_that_of_jensen_and_shannon():
@@ -236,3 +236,28 @@ def test_a_column_with_gaps_is_named():
     x[3, 1] = np.nan
     with pytest.raises(ValueError, match="column b has NaN or infinity"):
         carriers(x, np.ones((20, 2)), ["a", "b"])
+
+
+# Weights, priors and their intervals; shifts that predictions alone tell.
+
+
+def test_weights_and_their_intervals_are_priors_by_the_shares_of_the_source():
+    made = shifted([0.2, 0.3, 0.5], [0.6, 0.3, 0.1])
+    found, share = estimate_label_shift(made), np.bincount(made.source_y) / len(made.source_y)
+    for of_weights, of_priors in (
+        (found.weights, found.priors),
+        (found.weights_low, found.priors_low),
+        (found.weights_high, found.priors_high),
+    ):
+        np.testing.assert_allclose(of_weights * share, of_priors)
+    assert (found.weights_low <= found.weights).all()
+    assert (found.weights <= found.weights_high).all()
+
+
+def test_a_diagnosis_has_weights_and_priors_each_beside_its_own_interval():
+    made = shifted([0.2, 0.3, 0.5], [0.6, 0.3, 0.1])
+    found, expected = diagnose(made), estimate_label_shift(made)
+    for name in expected._fields:
+        assert getattr(found, name) == getattr(expected, name).tolist()
+    assert sum(found.priors) == pytest.approx(1)
+    np.testing.assert_allclose(np.array(found.weights) * found.source_shares, found.priors)

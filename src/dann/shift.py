@@ -1,6 +1,6 @@
 """What kind of shift lies between two domains: whether there is one at all, and how far class shares differ."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import nnls
@@ -72,10 +72,12 @@ def two_sample_test(x: np.ndarray, x_target: np.ndarray, *, max_rows: int = 2000
 class LabelShift(NamedTuple):
     """Result of `estimate_label_shift`: arrays (classes,)."""
 
-    weights: np.ndarray  # how many times as frequent each class is in the target as in the source
+    weights: np.ndarray  # how many times as frequent each class is in the target as in the source: prior / source share
+    weights_low: np.ndarray
+    weights_high: np.ndarray
     priors: np.ndarray  # estimated class shares of the target; they sum to 1
-    low: np.ndarray  # interval of the priors
-    high: np.ndarray
+    priors_low: np.ndarray
+    priors_high: np.ndarray
 
 
 def estimate_label_shift(evidence: Evidence, *, rounds: int = 200, level: float = 0.9, seed: int = 0) -> LabelShift:
@@ -83,18 +85,19 @@ def estimate_label_shift(evidence: Evidence, *, rounds: int = 200, level: float 
 
     Black box shift estimation: the weights w solve C w = μ, C[i, j] being the share of source rows of class j that are
     predicted as i and μ the shares of predictions on the target, as far as weights ≥ 0 can. Right under label
-    shift, where a class looks the same in both domains; under covariate shift it reads mistakes as shares. The interval
-    is that of shares and confusions drawn from Dirichlet distributions: the counts, and a row of each class spread over
-    all predictions. It is wide where predictions do not tell classes apart, so that C has no inverse.
+    shift, where a class looks the same in both domains; under covariate shift it reads mistakes as shares. The
+    intervals are those of shares and confusions drawn from Dirichlet distributions: the counts, and a row of each class
+    spread over all predictions. They are wide where predictions do not tell classes apart, so that C has no inverse.
+    Those of the weights take the source's shares as they are among the rows.
 
     Parameters
     ----------
     evidence : Evidence
         Of rows that the model was not trained on.
     rounds : int
-        Draws for the interval.
+        Draws for the intervals.
     level : float
-        0 … 1, of the draws that lie inside the interval.
+        0 … 1, of the draws that lie inside an interval.
     seed : int
 
     Raises
@@ -121,7 +124,8 @@ def estimate_label_shift(evidence: Evidence, *, rounds: int = 200, level: float 
         drawn.append(shares(np.stack(columns, 1), random.dirichlet(predicted + 1 / classes))[1])
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2], axis=0)
     weights, priors = shares(joint, predicted)
-    return LabelShift(weights, priors, low, high)
+    share = of_source / of_source.sum()
+    return LabelShift(weights, low / share, high / share, priors, low, high)
 
 
 def same_predictions(evidence: Evidence) -> float:
@@ -160,8 +164,11 @@ class Diagnosis(NamedTuple):
     p_value: float
     p_value_weighted: float  # the same where source rows come as often as the target's class shares ask for
     weights: list[float]  # how many times as frequent each class is in the target as in the source
-    low: list[float]  # interval of the target's class shares
-    high: list[float]
+    weights_low: list[float]  # 90 % intervals
+    weights_high: list[float]
+    priors: list[float]  # estimated class shares of the target
+    priors_low: list[float]
+    priors_high: list[float]
     source_shares: list[float]
     bound: float  # on the sum of both error rates, below which no alignment of these features comes
 
@@ -207,10 +214,10 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
     of_source = np.bincount(evidence.source_y, minlength=evidence.n_classes) / len(evidence.source_y)
     seen = of_source > 0
     if not seen.all():  # no share of such a class can be told
-        ones = np.where(seen, 1.0, np.nan).tolist()
+        nothing: dict[str, Any] = dict.fromkeys(LabelShift._fields, [np.nan] * len(seen))
+        nothing["weights"] = np.where(seen, 1.0, np.nan).tolist()
         kind = "none" if test.p_value > level else "unclear"
-        nothing = np.full(len(seen), np.nan).tolist()
-        return Diagnosis(kind, *test, test.p_value, ones, nothing, nothing, of_source.tolist(), 0.0)
+        return Diagnosis(kind, *test, test.p_value, **nothing, source_shares=of_source.tolist(), bound=0.0)
     labels = estimate_label_shift(evidence, seed=seed)
     random = np.random.default_rng(seed)
     p = labels.weights[evidence.source_y]
@@ -231,8 +238,8 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
     error = min(1 - test.accuracy, 0.5)  # Fano: a bit of the domain less the entropy of the classifier's mistakes
     gap = divergence(of_source, labels.priors) - np.sqrt(1 - (entr(error) + entr(1 - error)) / np.log(2))
     bound = 0.5 * max(gap, 0.0) ** 2 if kind in ("labels", "both") else 0.0
-    ends = labels.weights.tolist(), labels.low.tolist(), labels.high.tolist()
-    return Diagnosis(kind, *test, weighted.p_value, *ends, of_source.tolist(), bound)
+    found = {name: values.tolist() for name, values in labels._asdict().items()}
+    return Diagnosis(kind, *test, weighted.p_value, **found, source_shares=of_source.tolist(), bound=bound)
 
 
 def divergence(p: np.ndarray, q: np.ndarray) -> float:
