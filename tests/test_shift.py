@@ -261,3 +261,24 @@ def test_a_diagnosis_has_weights_and_priors_each_beside_its_own_interval():
         assert getattr(found, name) == getattr(expected, name).tolist()
     assert sum(found.priors) == pytest.approx(1)
     np.testing.assert_allclose(np.array(found.weights) * found.source_shares, found.priors)
+
+
+def test_class_shares_that_the_features_of_a_few_rows_do_not_show_are_no_absence_of_a_shift():
+    random = np.random.default_rng(0)
+    y, predicted = np.arange(30) % 2, np.repeat([0, 1], [1, 29])
+    features = [random.normal(size=(30, 3)) + 0.5 * codes[:, None] for codes in (y, predicted)]
+    found = diagnose(evidence(*features, y, predicted))
+    assert found.p_value_predictions < 1e-3 < 0.05 < found.p_value
+    assert found.kind == "unclear"  # a shift of inputs could not be told from it
+    assert diagnose(evidence(*features, y, predicted, classes=3)).kind == "unclear"
+
+
+def test_without_a_shift_one_is_seen_in_no_more_than_the_levels_share():
+    seen = []
+    for n, m, classes in ((20, 20, 2), (30, 50, 3), (60, 25, 5)):
+        for seed in range(40):
+            random = np.random.default_rng(seed)
+            y, predicted = random.integers(classes, size=n), random.integers(classes, size=m)
+            features = [random.normal(size=(len(codes), 3)) + 2 * codes[:, None] for codes in (y, predicted)]
+            seen.append(diagnose(evidence(*features, y, predicted, classes)).kind != "none")
+    assert 0 < np.mean(seen) <= 0.05

@@ -163,6 +163,7 @@ class Diagnosis(NamedTuple):
     accuracy: float  # of a classifier of the domains; .5 is chance
     p_value: float
     p_value_weighted: float  # the same where source rows come as often as the target's class shares ask for
+    p_value_predictions: float  # that classes are predicted equally often; see `same_predictions`
     weights: list[float]  # how many times as frequent each class is in the target as in the source
     weights_low: list[float]  # 90 % intervals
     weights_high: list[float]
@@ -175,7 +176,8 @@ class Diagnosis(NamedTuple):
     def sentences(self) -> list[str]:
         """Return what to tell the user."""
         kinds = {
-            "none": f"no shift is seen between the domains' features (p = {self.p_value:.2g})",
+            "none": f"no shift is seen between the domains' features (p = {self.p_value:.2g}) or in how often classes "
+            f"are predicted (p = {self.p_value_predictions:.2g})",
             "labels": "the shift is mostly one of class shares, as far as the model's predictions tell",
             "unclear": "the domains differ; the rows are too few to tell whether in their inputs or in class shares",
             "inputs": f"the inputs shift: {self.accuracy:.0%} of the rows can be told to be source or target",
@@ -191,16 +193,17 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
     """Say what kind of shift lies between the domains, from the features and predictions of a model.
 
     Take one that was trained on the source alone, as alignment hides shifts. There is a shift if a classifier tells the
-    domains apart (`two_sample_test`). Class shares differ if predictions do (`same_predictions`), and they alone if the
-    domains cannot be told apart once source rows come in the class shares that `estimate_label_shift` finds, and still
-    could with as few rows in the source's own shares. Under a shift of inputs these shares are as wrong as the model's
-    predictions are. Where a class has no source row among these, it stays unclear what shifts.
+    domains apart (`two_sample_test`), or if classes are predicted more or less often (`same_predictions`). Class shares
+    differ if predictions do, and they alone if the domains cannot be told apart once source rows come in the class
+    shares that `estimate_label_shift` finds, and still could with as few rows in the source's own shares. Under a shift
+    of inputs these shares are as wrong as the model's predictions are. It stays unclear what shifts where no classifier
+    could ever tell the domains apart, and where a class has no source row among these.
 
     Parameters
     ----------
     evidence : Evidence
     level : float
-        0 … 1, of the tests.
+        0 … 1, how often a shift may be seen where there is none: the first two tests have half of it each.
     seed : int
 
     References
@@ -211,13 +214,15 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
     result may be too large.
     """
     test = two_sample_test(evidence.source_features, evidence.target_features, seed=seed)
+    predictions = same_predictions(evidence)
+    differ, apart = predictions <= level / 2, test.p_value <= level / 2
     of_source = np.bincount(evidence.source_y, minlength=evidence.n_classes) / len(evidence.source_y)
     seen = of_source > 0
     if not seen.all():  # no share of such a class can be told
         nothing: dict[str, Any] = dict.fromkeys(LabelShift._fields, [np.nan] * len(seen))
         nothing["weights"] = np.where(seen, 1.0, np.nan).tolist()
-        kind = "none" if test.p_value > level else "unclear"
-        return Diagnosis(kind, *test, test.p_value, **nothing, source_shares=of_source.tolist(), bound=0.0)
+        kind, p_values = "unclear" if differ or apart else "none", (test.p_value, predictions)
+        return Diagnosis(kind, *test, *p_values, **nothing, source_shares=of_source.tolist(), bound=0.0)
     labels = estimate_label_shift(evidence, seed=seed)
     random = np.random.default_rng(seed)
     p = labels.weights[evidence.source_y]
@@ -228,10 +233,10 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
         weighted, again = (
             two_sample_test(evidence.source_features[rows], evidence.target_features, seed=seed) for rows in (kept, few)
         )
-    if test.p_value > level:
+    if not (differ or apart):
         kind = "none"
-    elif same_predictions(evidence) <= level:
-        told = len(kept) >= FEWEST and min(weighted.p_value, again.p_value) <= level
+    elif differ:
+        told = apart and len(kept) >= FEWEST and min(weighted.p_value, again.p_value) <= level
         kind = "unclear" if not told else "both" if weighted.p_value <= level else "labels"
     else:
         kind = "inputs"
@@ -239,7 +244,8 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
     gap = divergence(of_source, labels.priors) - np.sqrt(1 - (entr(error) + entr(1 - error)) / np.log(2))
     bound = 0.5 * max(gap, 0.0) ** 2 if kind in ("labels", "both") else 0.0
     found = {name: values.tolist() for name, values in labels._asdict().items()}
-    return Diagnosis(kind, *test, weighted.p_value, **found, source_shares=of_source.tolist(), bound=bound)
+    p_values = weighted.p_value, predictions
+    return Diagnosis(kind, *test, *p_values, **found, source_shares=of_source.tolist(), bound=bound)
 
 
 def divergence(p: np.ndarray, q: np.ndarray) -> float:
