@@ -555,3 +555,42 @@ def test_reverse_validation_knows_of_the_source_only_what_the_target_got_from_it
     assert there.score(*held_out) > 0.95
     risk = reverse_risk(make, (x[160:], y[160:]), held_out, target, seed=0)
     assert risk > 0.25
+
+
+# What is kept on disk and was broken, and what a report holds.
+
+
+def test_a_broken_note_of_seconds_is_named_and_can_be_deleted(data, tmp_path):
+    again = lambda: compare(*data, ["dann"], adapter=base(steps=12), seeds=1, run=tmp_path)  # noqa: E731
+    again()
+    place = tmp_path / "dann-0" / "seconds-6.json"
+    for content, message in (
+        ('"x"', r"seconds-6\.json holds 'x' where seconds belong; delete it"),
+        ("-1", r"seconds-6\.json holds '-1' where seconds belong; delete it"),
+        ("{", r"seconds-6\.json is no readable JSON \(.*\); give another folder, or delete it"),
+    ):
+        place.write_text(content)
+        with pytest.raises(ValueError, match=message):
+            again()
+    place.unlink()
+    found = {c.step: c.seconds for c in again().candidates if c.name == "dann"}
+    assert np.isnan(found[6])
+    assert found[12] > 0
+
+
+def test_a_broken_configuration_of_a_training_is_named(data, tmp_path):
+    compare(*data, ["dann"], adapter=base(steps=12), seeds=1, run=tmp_path)
+    (tmp_path / "dann-0" / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"dann-0/config\.json is no readable JSON \(.*\); give another folder"):
+        compare(*data, ["dann"], adapter=base(steps=12), seeds=1, run=tmp_path)
+
+
+def test_alarms_that_are_no_list_and_reports_that_are_no_json_are_told(data, tmp_path, compared):
+    compared.save(tmp_path)
+    path = tmp_path / "comparison.json"
+    kept = json.loads(path.read_text())
+    kept["judges"][1]["alarms"] = "it fell"
+    for content, message in ((json.dumps(kept), "alarms are 'it fell', which is no list"), ("{", "Expecting")):
+        path.write_text(content)
+        with pytest.raises(ValueError, match=rf"comparison\.json is no readable comparison \(.*{message}.*; run dann"):
+            reassess(tmp_path, data[2])

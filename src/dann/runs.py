@@ -84,9 +84,18 @@ def plain(value: Any) -> Any:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read JSON, or return None where there is no such file."""
+    """Read JSON, or return None where there is no such file.
+
+    Raises
+    ------
+    ValueError
+        The file holds something else.
+    """
     path = Path(path)
-    return json.loads(path.read_text()) if path.exists() else None
+    try:
+        return json.loads(path.read_text()) if path.exists() else None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no readable JSON ({error}); give another folder, or delete it") from error
 
 
 def fingerprint(arrays: Iterable[np.ndarray], config: Any) -> str:

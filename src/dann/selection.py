@@ -1,5 +1,6 @@
 """Several methods on the same data, judged side by side by what may be known without target labels."""
 
+import json
 import re
 import time
 import warnings
@@ -49,7 +50,7 @@ class Candidate:
     alarms : list of str
         What of that rules the method out; of a training that failed, why.
     seconds : float
-        Of the training up to here, without the judging.
+        Of the training up to here, without the judging; NaN where a comparison that goes on finds no note of it.
     evidence_seconds, validators_seconds : float
         Of the evidence, and of all validators on it.
     oracle_accuracy : float or None
@@ -443,7 +444,7 @@ def trained(
     folder = None if run is None else Path(run) / f"{name}-{seed}"
     steps = sorted({max(1, round(model.steps * k / checkpoints)) for k in range(1, checkpoints + 1)})
     found: dict[int, Candidate] = {}
-    earlier = [] if folder is None else [runs.read_json(path) for path in folder.glob("seconds-*.json")]
+    earlier = [] if folder is None else [seconds_in(path) for path in folder.glob("seconds-*.json")]
     spent, start = -max(earlier, default=0.0), time.perf_counter()  # a training that goes on has taken that long
 
     def keep(step: int, at: DomainAdapter) -> None:
@@ -453,7 +454,7 @@ def trained(
         made.seconds = before - start - spent
         if folder is not None:
             place = folder / f"seconds-{step}.json"
-            made.seconds = runs.read_json(place) or made.seconds  # of the training itself, not of finding it done
+            made.seconds = seconds_in(place) or made.seconds  # of the training itself, not of finding it done
             at.save(folder / f"model-{step}.safetensors")
             runs.save_evidence(folder / f"evidence-{step}.safetensors", made.evidence)  # type: ignore[arg-type]
             runs.write_json(place, made.seconds)
@@ -484,8 +485,18 @@ def trained(
         at = DomainAdapter.load(path, device=model.device, **own)
         made = runs.load_evidence(folder / f"evidence-{step}.safetensors")
         found[step] = candidate(name, seed, step, at, made, last=False)
-        found[step].seconds = runs.read_json(folder / f"seconds-{step}.json")
+        found[step].seconds = seconds_in(folder / f"seconds-{step}.json") or np.nan
     return [found[step] for step in steps]
+
+
+def seconds_in(path: Path) -> float:
+    """Return how long a training took, as a comparison kept it, 0 where it did not."""
+    kept = runs.read_json(path)
+    if kept is None:
+        return 0.0
+    if not isinstance(kept, (int, float)) or not 0 <= kept < np.inf:
+        raise ValueError(f"{path} holds {str(kept)[:40]!r} where seconds belong; delete it")
+    return kept
 
 
 def evidence_of(model: DomainAdapter, held_out: HeldOut) -> Evidence:
@@ -589,10 +600,12 @@ def reassess(
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no comparison: dann compare writes one there")
     try:
-        report = runs.read_json(path)
-        judges = [(str(judge["name"]), list(judge["alarms"])) for judge in report["judges"]]
+        report = json.loads(path.read_text())
+        judges = [(str(judge["name"]), judge["alarms"]) for judge in report["judges"]]
+        if strange := [alarms for _, alarms in judges if not isinstance(alarms, list)]:
+            raise TypeError(f"alarms are {strange[0]!r}, which is no list")
         saved = str(report["assessment"]["choice"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no readable comparison ({error!r}); run dann compare again") from error
     models, before = [], []
     for number, (name, _) in enumerate(judges):

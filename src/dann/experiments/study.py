@@ -125,10 +125,10 @@ class Study:
                 if (self.folder / part).exists():
                     raise ValueError(f"{self.folder / part} is of no study and would be replaced; give another folder")
             return None
+        before = runs.read_json(path)
         try:
-            before = runs.read_json(path)
             return {key: before[key] for key in ("name", "settings", "rows", "complete")}
-        except (ValueError, KeyError, TypeError) as error:
+        except (KeyError, TypeError) as error:
             raise ValueError(f"{path} is no readable study ({error}); give another folder") from error
 
     def _store(self, complete: bool) -> None:
