@@ -230,7 +230,8 @@ def compare(
     X, y, X_target
         As for `DomainAdapter.fit`: the source, its labels, the target.
     methods : sequence of str, or mapping of str to DomainAdapter
-        Names from ``dann list``, or estimators by names of your own, such as one method with several settings.
+        Names from ``dann list``, or estimators by names of your own, such as one method with several settings. All are
+        trained with ``on_collapse="warn"``, whatever theirs is: alarms rule a method out in the verdict.
     sample_domain, sample_weight : array (n,), optional
         As for `DomainAdapter.fit`, without target rows in ``X``. Held-out rows are drawn from all sources together, so
         that a small one may have none, and each counts once.
