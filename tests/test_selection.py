@@ -594,3 +594,29 @@ def test_alarms_that_are_no_list_and_reports_that_are_no_json_are_told(data, tmp
         path.write_text(content)
         with pytest.raises(ValueError, match=rf"comparison\.json is no readable comparison \(.*{message}.*; run dann"):
             reassess(tmp_path, data[2])
+
+
+def test_a_report_names_the_classes_and_the_columns_that_shift(make_arrays, images, tmp_path):
+    made = make_arrays(400, 400)
+    frame, target = pd.DataFrame(made.x, columns=["size", "light", "noise"]), pd.DataFrame(made.xt)
+    target.columns = frame.columns
+    words = np.array(["no", "yes"])[made.y]
+    found = compare(frame, words, target[["light", "noise", "size"]], ["dann"], adapter=base(steps=4), seeds=1)
+    report = found.report()
+    assert report["classes"] == ["no", "yes"]
+    assert [one["column"] for one in report["carriers"]] == ["light"]
+    assert report["carriers"][0]["distance"] > 0.9 > 0.05 > report["carriers"][0]["p_value"]
+    found.save(tmp_path)
+    kept = json.loads((tmp_path / "comparison.json").read_text())
+    assert kept["carriers"] == report["carriers"]
+    of_images = compare(images.x, images.y, images.xt, ["dann"], adapter=DomainAdapter(steps=2, batch_size=4), seeds=1)
+    assert of_images.report()["carriers"] == []
+
+
+def test_a_comparison_that_was_saved_without_classes_and_columns_judges_again(make_arrays, tmp_path, compared):
+    compared.save(tmp_path)
+    path, rows = tmp_path / "comparison.json", make_arrays(10, 400, seed=5).xt
+    before, kept = reassess(tmp_path, rows), json.loads(path.read_text())
+    del kept["classes"], kept["carriers"]
+    path.write_text(json.dumps(kept))
+    assert reassess(tmp_path, rows) == before

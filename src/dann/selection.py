@@ -22,6 +22,7 @@ from .engine import Step
 from .evidence import CROWD, Evidence, NotFinite, Structure, structure_of
 from .guards import harmful
 from .methods import SourceOnly, method_of, name_of
+from .shift import carriers
 from .validators import VALIDATORS
 from .validators.input_ami import input_ami
 
@@ -92,12 +93,18 @@ class Comparison:
         Numbers of the rows of ``X_target`` that were held out: the evidence's target rows.
     seconds : float
         Of the assessment, from the evidence.
+    classes : list
+        As in ``y``, in the order of the evidence's logits.
+    carriers : list of dict
+        Of tables: columns that differ between the held-out rows of both domains, the most first; see `shift.carriers`.
     """
 
     candidates: list[Candidate]
     assessment: Assessment
     target_rows: np.ndarray
     seconds: float = 0.0
+    classes: list[Any] = field(default_factory=list)
+    carriers: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def model(self) -> DomainAdapter:
@@ -196,8 +203,10 @@ class Comparison:
         return self.model.save(folder / "model.safetensors")
 
     def report(self) -> dict[str, Any]:
-        """Return candidates, what each validator would choose, estimates and verdict as JSON values."""
+        """Return candidates, validators' choices, estimates, verdict, classes and columns that shift as JSON values."""
         return {
+            "classes": self.classes,
+            "carriers": self.carriers,
             "candidates": [c.report() for c in self.candidates],
             "choices": self.disagreement(),
             "assessment": self.assessment.report(),
@@ -287,7 +296,8 @@ def compare(
         score(made, oracle)
         candidates += made
     start = time.perf_counter()
-    return Comparison(candidates, verdict(candidates), held_out.target_rows, time.perf_counter() - start)
+    judged, seconds = verdict(candidates), time.perf_counter() - start
+    return Comparison(candidates, judged, held_out.target_rows, seconds, classes.tolist(), shifting(held_out))
 
 
 def most_following(scores: Sequence[Mapping[str, float]]) -> int:
@@ -354,6 +364,17 @@ def divided(
     sides_of = x, x_target[target_test], x_target[crowd]
     structure = structure_of(*sides_of, taken(X_target, crowd), len(domains.classes), series)
     return domains.classes, training, HeldOut(rows, structure, target_test)
+
+
+def shifting(held_out: HeldOut) -> list[dict[str, Any]]:
+    """Return the columns of a table that differ between the domains, as JSON values, the most different first."""
+    source, _, target = held_out.rows
+    columns = names_of(source)
+    x, x_target = as_inputs(source, "the source"), as_inputs(arrange(target, columns, "the target"), "the target")
+    if x.ndim != 2:
+        return []
+    keys = ("column", "distance", "p_value")
+    return [dict(zip(keys, one, strict=True)) for one in carriers(x, x_target, columns) if one[2] < 0.05]
 
 
 def estimators_of(
