@@ -35,6 +35,8 @@ def test_both_tasks_are_trained_with_three_methods_and_drawn(short, tmp_path):
     assert [row["dataset"] for row in verdicts] == ["moons", "digits"]
     caption = str(demo.tabulated(study.report()).caption)
     assert all(row["sentence"].replace("[", "\\[") in caption or row["sentence"] in caption for row in verdicts)
+    plain = caption.replace("\\[", "[")
+    assert all(row["reasons"] and all(f"\n- {reason}" in plain for reason in row["reasons"]) for row in verdicts)
     assert [path.stem for path in study.figures] == ["moons", "digits", "accuracy"]
     for path in study.figures:
         with Image.open(path) as image:

@@ -72,9 +72,12 @@ def judge(study: Study, task: Task, models: dict[str, DomainAdapter], seed: int)
 
 
 def tabulated(report: dict[str, Any]) -> Any:
-    """Return the table of all scores, with the verdicts below."""
+    """Return the table of all scores, with the verdicts and their reasons below."""
     table = summary(report)
-    lines = [f"Without a target label, {row['dataset']}: {row['sentence']}." for row in verdicts_of(report)]
+    lines = []
+    for row in verdicts_of(report):
+        lines += [f"Without a target label, {row['dataset']}: {row['sentence']}."]
+        lines += [f"- {reason}" for reason in row["reasons"]]
     table.caption = "\n".join([str(table.caption), *map(escape, lines)])
     return table
 
