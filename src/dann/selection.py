@@ -128,6 +128,11 @@ class Comparison:
         these = self.of(name) if step is None else [c for c in self.candidates if c.name == name and c.step == step]
         return float(np.mean([c.scores.get(validator, np.nan) for c in these]))
 
+    def selected(self, name: str) -> int:
+        """Return the step that the validator "input-ami" selects, by the mean over seeds; the later one of equals."""
+        steps = {c.step for c in self.candidates if c.name == name}
+        return max(steps, key=lambda step: (np.nan_to_num(self.mean(name, "input-ami", step), nan=-1), step))
+
     def oracle(self, name: str, which: str = "last") -> float | None:
         """Return the mean accuracy on labelled target rows, None without such: an oracle's view.
 
@@ -149,9 +154,7 @@ class Comparison:
         if which == "best":
             return max(means.values())
         if which == "selected":
-            return means[
-                max(by_step, key=lambda step: (np.nan_to_num(self.mean(name, "input-ami", step), nan=-1), step))
-            ]
+            return means[self.selected(name)]
         return means[max(means)]
 
     def disagreement(self) -> dict[str, str]:

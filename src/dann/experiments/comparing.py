@@ -22,7 +22,8 @@ def side_by_side(found: Comparison) -> "list[Table]":
     from rich.table import Table
 
     oracle = any(c.oracle_accuracy is not None for c in found.candidates)
-    columns = ["method", "estimate", "source", "input-ami"] + (["last*", "selected*", "best*"] if oracle else [])
+    columns = ["method", "estimate", "source", "input-ami"]
+    columns += ["last*", "selected*", "best*"] if oracle else ["last", "selected"]
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold", caption_justify="left")
     for column in (*columns, "s"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
@@ -30,13 +31,22 @@ def side_by_side(found: Comparison) -> "list[Table]":
         e = found.assessment.estimates.get(name)
         cells = [name, "" if e is None else f"{e.accuracy:.2f} [{e.low:.2f}, {e.high:.2f}]"]
         cells += [_number(found.mean(name, v)) for v in ("source-accuracy", "input-ami")]
-        cells += [_number(found.oracle(name, which)) for which in ("last", "selected", "best")] if oracle else []
+        if oracle:
+            cells += [_number(found.oracle(name, which)) for which in ("last", "selected", "best")]
+        elif any(c.model is not None for c in found.of(name)):
+            cells += [str(found.of(name)[0].step), str(found.selected(name))]
+        else:
+            cells += ["", ""]
         table.add_row(*map(escape, cells), f"{np.mean([c.seconds for c in found.of(name)]):.1f}")
     notes = ["Means over seeds, on held-out rows; docs/judgement.md says what the estimates are worth."]
     if oracle:
         notes.append(
             "*: oracle, by the target's labels, which nothing else uses: at the end, at the checkpoint that input-ami "
             "selects, at the best one."
+        )
+    else:
+        notes.append(
+            "last: the step at the end, which all figures are of; selected: the one that input-ami would select."
         )
     table.caption = "\n".join(notes)
     choices: dict[str, list[str]] = {}

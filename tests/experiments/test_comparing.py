@@ -1,0 +1,53 @@
+"""Tables of a comparison."""
+
+import re
+
+import pytest
+from rich.console import Console
+
+from dann import MLP, DomainAdapter, compare
+from dann.experiments.comparing import side_by_side
+
+
+@pytest.fixture
+def compared(make_arrays):
+    """Return a comparison of two methods, with or without target labels."""
+    made = make_arrays(160, 150)
+    adapter = DomainAdapter(backbone=MLP((16,), domain_hidden=(8,)), steps=60, batch_size=16, lr=0.01, device="cpu")
+
+    def run(methods=("dann", "cdan+mcc", "deep-coral"), **settings):
+        return compare(made.x, made.y, made.xt, methods, adapter=adapter, seeds=1, checkpoints=3, **settings)
+
+    return lambda *methods, labels=False: run(*methods, y_oracle=made.yt if labels else None)
+
+
+def printed(found):
+    console = Console(width=80)
+    with console.capture() as capture:
+        console.print(side_by_side(found)[0])
+    return capture.get().splitlines()
+
+
+def test_without_labels_the_steps_of_the_last_and_the_selected_checkpoint_are_shown(compared):
+    found = compared()
+    next(c for c in found.candidates if (c.name, c.step) == ("dann", 20)).scores["input-ami"] = 1.5
+    assert [found.selected("dann"), found.of("dann")[0].step] == [20, 60]
+    header, *lines = printed(found)
+    assert header.split() == ["method", "estimate", "source", "input-ami", "last", "selected", "s"]
+    for name, line in zip(found.names, lines, strict=False):
+        scores = {c.step: c.scores["input-ami"] for c in found.candidates if c.name == name}
+        best = max(step for step in scores if scores[step] == max(scores.values()))
+        assert re.search(rf"^{re.escape(name)} .* 60 +{best} +[0-9.]+ *$", line)
+    assert any(line.startswith("last: the step at the end") for line in lines)
+    assert "*" not in "".join(lines)
+
+
+def test_with_labels_their_accuracies_are(compared):
+    header, *_ = printed(compared(labels=True))
+    assert header.split()[4:] == ["last*", "selected*", "best*", "s"]
+
+
+def test_a_method_that_failed_has_no_checkpoints(compared, make_arrays):
+    diverging = DomainAdapter("dann", MLP((16,)), steps=60, batch_size=16, lr=1e30, optimizer="sgd", device="cpu")
+    lines = printed(compared({"broken": diverging}))
+    assert next(line for line in lines if line.startswith("broken")).split()[1:] == ["0.0"]
