@@ -243,7 +243,9 @@ def test_a_storage_that_cannot_be_opened_is_named_in_one_line(storage, data):
 def test_a_file_that_holds_no_search_is_named_and_left_alone(content, data, tmp_path):
     place = tmp_path / "trials.log"
     place.write_text(content)
-    with pytest.raises(ValueError, match=r"trials\.log is no readable search .*; give another file, or delete it"):
+    with pytest.raises(
+        ValueError, match=r"trials\.log is no readable search .*; give another file, or delete one that broke"
+    ):
         tune(base(steps=4), {"lr": [0.01]}, *data, trials=1, storage=place)
     assert place.read_text() == content
 

@@ -237,7 +237,9 @@ def opened(storage: str | Path | None) -> "optuna.Study":
     except Exception as error:  # whatever Optuna, SQLAlchemy or a driver has
         why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
         if not url:
-            raise ValueError(f"{storage} is no readable search ({why}); give another file, or delete it") from error
+            raise ValueError(
+                f"{storage} is no readable search ({why}); give another file, or delete one that broke"
+            ) from error
         raise ValueError(
             f"the storage {storage} cannot be opened ({why}); give a file, such as trials.log, or the URL of a "
             "database that is there and whose driver is installed, such as sqlite:///trials.db"
