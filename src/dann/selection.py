@@ -31,6 +31,7 @@ METHODS = ("dann", "cdan", "deep-coral", "mcc")
 OWN = ("method", "backbone", "augmentation", "strong_augmentation")  # settings that may be objects of the user's
 NAME = re.compile(r"[\w+-][\w+. -]*")  # of a candidate: it names a folder
 HELD_OUT = 0.2  # of each domain, for the evidence
+COLUMNS = 1000  # of a table, at most, that are tested one by one: a test takes milliseconds
 
 
 @dataclass
@@ -96,7 +97,8 @@ class Comparison:
     classes : list
         As in ``y``, in the order of the evidence's logits.
     carriers : list of dict
-        Of tables: columns that differ between the held-out rows of both domains, the most first; see `shift.carriers`.
+        Of tables of up to a thousand columns: those that differ between the held-out rows of both domains, the most
+        first; see `shift.carriers`.
     """
 
     candidates: list[Candidate]
@@ -374,7 +376,7 @@ def shifting(held_out: HeldOut) -> list[dict[str, Any]]:
     source, _, target = held_out.rows
     columns = names_of(source)
     x, x_target = as_inputs(source, "the source"), as_inputs(arrange(target, columns, "the target"), "the target")
-    if x.ndim != 2:
+    if x.ndim != 2 or x.shape[1] > COLUMNS:
         return []
     keys = ("column", "distance", "p_value")
     return [dict(zip(keys, one, strict=True)) for one in carriers(x, x_target, columns) if one[2] < 0.05]
