@@ -17,6 +17,7 @@ from PIL import Image
 
 import dann
 import dann.adapter
+import dann.cli
 import dann.experiments.adapt
 import dann.experiments.moons
 import dann.readers.table
@@ -924,7 +925,8 @@ def test_the_list_shows_everything_that_has_a_name(dann_):
             assert any(line.split()[:1] == [name] for line in out.splitlines()), name
 
 
-def test_augmentations_are_listed_by_the_names_that_can_be_set(dann_):
+def test_augmentations_are_listed_by_the_names_that_can_be_set(dann_, monkeypatch):
+    monkeypatch.setattr(dann.cli.console, "width", 300)
     _, out, _ = dann_("list")
     listed = out.split("Augmentations")[1].split("Validators")[0].strip().splitlines()
     assert [line.split()[0] for line in listed] == ["none", "weak", "strong"]
@@ -934,7 +936,8 @@ def test_augmentations_are_listed_by_the_names_that_can_be_set(dann_):
             assert (augmentation_of(line.split()[0], shape) is None) == (line.split()[0] == "none")
 
 
-def test_the_list_marks_the_methods_that_go_on_from_a_model(dann_):
+def test_the_list_marks_the_methods_that_go_on_from_a_model(dann_, monkeypatch):
+    monkeypatch.setattr(dann.cli.console, "width", 300)
     lines = dann_("list")[1].splitlines()
     marked = [line.split()[0] for line in lines if "Goes on from a fitted model: dann adapt --model" in line]
     assert marked == ["shot", "dirt-t", "tent", "adabn"]
