@@ -188,29 +188,26 @@ def test_classes_too_rare_for_the_test_do_not_spoil_it():
     assert np.mean(np.array(found) <= 0.05) <= 0.08
 
 
-def test_features_more_alike_than_class_shares_set_a_bound():
+def test_class_shares_that_differ_set_a_bound_on_what_alignment_can_do():
     random = np.random.default_rng(0)
-    y, predicted = np.arange(800) % 2, (random.random(800) < 0.99).astype(int)
-    features = [random.normal([shift, 0, 0], size=(800, 3)) for shift in (0, 0.4)]
+    y, predicted = np.arange(800) % 2, (random.random(800) < 0.98).astype(int)
+    features = [np.c_[4.0 * classes, random.normal(size=(800, 2))] for classes in (y, predicted)]
     found = diagnose(evidence(*features, y, predicted))
-    p = np.array([found.accuracy, 1 - found.accuracy])
-    gap = divergence(np.array(found.source_shares), np.array(shares_of(found))) - np.sqrt(1 + (p * np.log2(p)).sum())
-    assert found.bound == pytest.approx(0.5 * gap**2)
-    assert found.bound > 0.01
-    assert "class shares differ more than features do" in found.sentences()[1]
+    assert found.kind == "labels"
+    p, q = np.array(found.source_shares), np.array(found.priors)
+    middle = (p + q) / 2
+    by_hand = (np.sum(p * np.log2(p / middle)) + np.sum(q * np.log2(q / middle))) / 2
+    assert found.bound == pytest.approx(by_hand / 2)
+    assert found.bound > 0.1
+    assert f"both errors sum to {found.bound:.2f} or more" in found.sentences()[1]
 
 
-def shares_of(found):
-    shares = np.array(found.weights) * found.source_shares
-    return shares / shares.sum()
-
-
-def test_a_class_without_source_rows_is_no_reason_to_fail():
+def test_inputs_that_shift_set_no_bound():
     random = np.random.default_rng(0)
-    y = np.arange(100) % 2
-    found = diagnose(evidence(random.normal(size=(100, 2)), random.normal(size=(100, 2)) + 5, y, y, classes=3))
-    assert found.kind == "unclear"
-    assert np.isnan(found.priors_low).all()
+    y = np.arange(800) % 2
+    features = [np.c_[4.0 * y + shift, random.normal(size=(800, 2))] for shift in (0, 1)]
+    found = diagnose(evidence(*features, y, y))
+    assert (found.kind, found.bound, len(found.sentences())) == ("inputs", 0.0, 1)
 
 
 def test_the_divergence_is_that_of_jensen_and_shannon():
