@@ -202,12 +202,15 @@ def test_class_shares_that_differ_set_a_bound_on_what_alignment_can_do():
     assert f"both errors sum to {found.bound:.2f} or more" in found.sentences()[1]
 
 
-def test_inputs_that_shift_set_no_bound():
+@pytest.mark.parametrize(("wrong", "kind"), [(0.0, "inputs"), (0.4, "both")])
+def test_inputs_that_shift_set_no_bound(wrong, kind):
+    """Mistakes pass for class shares there."""
     random = np.random.default_rng(0)
     y = np.arange(800) % 2
+    predicted = np.where(random.random(800) < wrong, 0, y)
     features = [np.c_[4.0 * y + shift, random.normal(size=(800, 2))] for shift in (0, 1)]
-    found = diagnose(evidence(*features, y, y))
-    assert (found.kind, found.bound, len(found.sentences())) == ("inputs", 0.0, 1)
+    found = diagnose(evidence(*features, y, predicted))
+    assert (found.kind, found.bound, len(found.sentences())) == (kind, 0.0, 1)
 
 
 def test_the_divergence_is_that_of_jensen_and_shannon():

@@ -242,7 +242,8 @@ def diagnose(evidence: Evidence, *, level: float = 0.05, seed: int = 0) -> Diagn
         kind = "unclear" if not told else "both" if weighted.p_value <= level else "labels"
     else:
         kind = "inputs"
-    bound = 0.5 * divergence(of_source, labels.priors) ** 2 if kind in ("labels", "both") else 0.0
+    read = kind == "labels" or (differ and not apart)  # where inputs shift as well, mistakes pass for shares
+    bound = 0.5 * divergence(of_source, labels.priors) ** 2 if read else 0.0
     found = {name: values.tolist() for name, values in labels._asdict().items()}
     p_values = weighted.p_value, predictions
     return Diagnosis(kind, *test, *p_values, **found, source_shares=of_source.tolist(), bound=bound)
