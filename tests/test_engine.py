@@ -363,16 +363,26 @@ def freeze(adapter):
     adapter.network_.head.requires_grad_(False)
 
 
+def weaken_a_part(adapter):
+    adapter.method_.methods["mcc"].weight = 0.0
+
+
+def replace_a_buffer(adapter):
+    adapter.network_.normalize.mean = adapter.network_.normalize.mean + 1
+
+
 def thin_out(adapter):
     next(layer for layer in adapter.network_.modules() if isinstance(layer, nn.Dropout)).p = 0.0
 
 
-@pytest.mark.parametrize("change", [weaken, freeze, thin_out])
+@pytest.mark.parametrize("change", [weaken, freeze, thin_out, weaken_a_part, replace_a_buffer])
 def test_what_the_caller_changes_between_steps_counts_in_recorded_trainings_too(change, arrays, monkeypatch):
     models = []
     for repeat in (False, True):
         monkeypatch.setattr(dann.adapter, "RECORDING_PAYS", 1 if repeat else 10**9)
-        adapter = DomainAdapter(backbone=MLP((8,), head_hidden=(6,), dropout=0.5), steps=8, batch_size=8, device="cpu")
+        method = "dann+mcc" if change is weaken_a_part else "dann"
+        network = MLP((8,), head_hidden=(6,), dropout=0.5)
+        adapter = DomainAdapter(method, network, steps=8, batch_size=8, device="cpu")
         rows = arrays.x, arrays.y, arrays.xt
         act = lambda step, adapter=adapter: change(adapter) if step.number == 3 else None  # noqa: E731
         with warnings.catch_warnings(record=True) as warned:

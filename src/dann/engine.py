@@ -3,6 +3,8 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from itertools import chain
+from operator import is_
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -66,7 +68,7 @@ def train(
         Whether the caller may change the method or the network between the steps: nothing is repeated from then on.
     """
     device, context = stream.device, autocast(stream.device, precision)
-    play, held = eager(net, method, optimizer, context), None
+    play, unchanged = eager(net, method, optimizer, context), None
     for number in range(start, steps):
         if schedule is not None:
             optimizer.scale(schedule(number / steps))
@@ -75,13 +77,13 @@ def train(
         batch, progress = stream.at(number), torch.full((), number / steps, device=device)  # filled there, not copied
         if repeat and number == start:
             terms, play = recorded(play, batch, progress, lambda: state_of(net, method))
-            held = state_of(net, method) if watched else None
+            unchanged = watch(net, method) if watched else None
         else:
             terms = play(batch, progress)
         yield Step(number, terms)
-        if held is not None and not same(held, state_of(net, method)):
+        if unchanged is not None and not unchanged():
             warnings.warn("not compiled any more: method or network were changed between two steps", stacklevel=2)
-            play, held = eager(net, method, optimizer, context), None
+            play, unchanged = eager(net, method, optimizer, context), None
 
 
 def eager(
@@ -179,6 +181,30 @@ def state_of(net: Network, method: Game) -> list[Any]:
     for layer in net.modules():
         look({name: value for name, value in vars(layer).items() if name not in ("_modules", "training")})
     return [*found, *(p.requires_grad for p in net.parameters())]
+
+
+def watch(net: Network, method: Game) -> Callable[[], bool]:
+    """Return a function that says whether `state_of` is as it is now, in a hundredth of a millisecond."""
+    layers = list(net.modules())
+    inside = [v for value in vars(method).values() for v in (value.values() if isinstance(value, dict) else (value,))]
+    methods = [vars(method), *(vars(part) for part in inside if hasattr(part, "moves"))]
+    places = [*methods, *(d for layer in layers for d in (vars(layer), layer._parameters, layer._buffers))]
+    parameters = list(net.parameters())
+
+    def values() -> list[Any]:
+        return [*chain.from_iterable(map(dict.values, places)), *(p.requires_grad for p in parameters)]
+
+    before, held = state_of(net, method), values()
+
+    def unchanged() -> bool:
+        nonlocal held
+        now = values()
+        if len(now) == len(held) and all(map(is_, now, held)):
+            return True
+        held = now
+        return same(before, state_of(net, method))
+
+    return unchanged
 
 
 def same(before: Sequence[Any], after: Sequence[Any]) -> bool:
