@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from itertools import chain
 from operator import is_
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +16,7 @@ from .optimizers import Optimizer
 from .recording import record
 from .streams import ArrayStream
 
+PLAIN = (bool, int, float, str)
 RECORDING_PAYS = 500  # steps in which a recording earns back its hundredths of a second: benchmarks/toy.py
 
 
@@ -169,7 +169,7 @@ def state_of(net: Network, method: Game) -> list[Any]:
     found: list[Any] = []
 
     def look(value: Any) -> None:
-        if isinstance(value, (bool, int, float, str, Tensor)):
+        if isinstance(value, (*PLAIN, Tensor)):
             found.append(value)
         elif isinstance(value, dict):
             for one in value.values():
@@ -184,32 +184,24 @@ def state_of(net: Network, method: Game) -> list[Any]:
 
 
 def watch(net: Network, method: Game) -> Callable[[], bool]:
-    """Return a function that says whether `state_of` is as it is now, in a hundredth of a millisecond."""
-    layers = list(net.modules())
+    """Return a function that says whether what `state_of` shows is as it is now, in some microseconds."""
     inside = [v for value in vars(method).values() for v in (value.values() if isinstance(value, dict) else (value,))]
-    methods = [vars(method), *(vars(part) for part in inside if hasattr(part, "moves"))]
-    places = [*methods, *(d for layer in layers for d in (vars(layer), layer._parameters, layer._buffers))]
+    places = [(d, k) for d in (vars(method), *(vars(part) for part in inside if hasattr(part, "moves"))) for k in d]
+    for layer in net.modules():
+        places += [(vars(layer), k) for k in vars(layer) if k != "training" and not k.startswith("_")]
+        places += [(d, k) for d in (layer._parameters, layer._buffers) for k in d]
     parameters = list(net.parameters())
 
     def values() -> list[Any]:
-        return [*chain.from_iterable(map(dict.values, places)), *(p.requires_grad for p in parameters)]
+        return [*(d.get(k) for d, k in places), *(p.requires_grad for p in parameters)]
 
-    before, held = state_of(net, method), values()
-
-    def unchanged() -> bool:
-        nonlocal held
-        now = values()
-        if len(now) == len(held) and all(map(is_, now, held)):
-            return True
-        held = now
-        return same(before, state_of(net, method))
-
-    return unchanged
+    before = values()
+    return lambda: all(map(is_, values(), before)) or same(before, values())
 
 
 def same(before: Sequence[Any], after: Sequence[Any]) -> bool:
     """Whether two states hold the same tensors and equal values."""
-    equal = lambda a, b: a is b or (not isinstance(a, Tensor) and not isinstance(b, Tensor) and a == b)  # noqa: E731
+    equal = lambda a, b: a is b or (isinstance(a, PLAIN) and isinstance(b, PLAIN) and a == b)  # noqa: E731
     return len(before) == len(after) and all(map(equal, before, after))
 
 
