@@ -223,10 +223,8 @@ class Adapter(BaseEstimator, ABC):
         self.columns_ = domains.columns
         self.shape_, self.dtype_ = domains.shape, str(domains.target.x.dtype)
         self.n_domains_, self.n_features_in_ = len(domains.all), domains.shape[0]
-        start, normalize = (
-            None,
-            Normalize.fit([d.x for d in domains.all], self.scaling, self._takes_series(self.shape_)),
-        )
+        normalize = Normalize.fit([d.x for d in domains.all], self.scaling, self._takes_series(self.shape_))
+        start = None
         self._augmentations(method, normalize)
         if self.pretrain_steps:
             with isolated_seed(self.seed_, torch.device("cpu")):
@@ -642,7 +640,7 @@ class Adapter(BaseEstimator, ABC):
         check_is_fitted(self, "network_")
         x = arrange(X, self.columns_, "the data")
         if type(x) not in (np.ndarray, np.memmap):
-            x = as_inputs(x, "the data")  # arrays of other types are copied block by block
+            x = as_inputs(x, "the data")  # plain arrays are converted block by block
         match_inputs(block_of(x, slice(1)), self.shape_, np.dtype(self.dtype_), "the data")
         net = self.network_
         net.eval()

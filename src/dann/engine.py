@@ -1,7 +1,7 @@
 """The only training loop."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from operator import is_
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +17,7 @@ from .recording import record
 from .streams import ArrayStream
 
 PLAIN = (bool, int, float, str)
+OF_MODULES = frozenset(vars(nn.Module()))  # attributes that every layer has
 RECORDING_PAYS = 500  # steps in which a recording earns back its hundredths of a second: benchmarks/toy.py
 
 
@@ -76,7 +77,7 @@ def train(
             net.train()
         batch, progress = stream.at(number), torch.full((), number / steps, device=device)  # filled there, not copied
         if repeat and number == start:
-            terms, play = recorded(play, batch, progress, lambda: state_of(net, method))
+            terms, play = recorded(play, batch, progress, lambda: values_of(state_of(net, method), net.parameters()))
             unchanged = watch(net, method) if watched else None
         else:
             terms = play(batch, progress)
@@ -164,44 +165,36 @@ def recorded(play: Play, batch: Batch, progress: Tensor, state: Callable[[], lis
     return terms, lambda batch, progress: dict(zip(terms, run(progress, *inputs(batch)), strict=True))
 
 
-def state_of(net: Network, method: Game) -> list[Any]:
-    """Return what a recording keeps as it is: numbers and names of method and layers, and which tensors they hold."""
-    found: list[Any] = []
-
-    def look(value: Any) -> None:
-        if isinstance(value, (*PLAIN, Tensor)):
-            found.append(value)
-        elif isinstance(value, dict):
-            for one in value.values():
-                look(one)
-        elif hasattr(value, "moves"):  # a method, or one inside it
-            look(vars(value))
-
-    look(method)
+def state_of(net: Network, method: Game) -> list[tuple[dict[str, Any], str]]:
+    """Return where method and layers keep what a recording holds as it is, dictionaries with their keys."""
+    parts = [v for value in vars(method).values() for v in (value.values() if isinstance(value, dict) else (value,))]
+    kept = [(d, k) for d in (vars(method), *(vars(part) for part in parts if hasattr(part, "moves"))) for k in d]
     for layer in net.modules():
-        look({name: value for name, value in vars(layer).items() if name not in ("_modules", "training")})
-    return [*found, *(p.requires_grad for p in net.parameters())]
+        kept += [(vars(layer), k) for k in vars(layer) if k not in OF_MODULES]
+        kept += [(d, k) for d in (layer._parameters, layer._buffers) for k in d]
+    return kept
+
+
+def values_of(state: Sequence[tuple[dict[str, Any], str]], parameters: Iterable[Tensor]) -> list[Any]:
+    """Return what is kept there now, and which weights are trained."""
+    return [*(d.get(k) for d, k in state), *(p.requires_grad for p in parameters)]
 
 
 def watch(net: Network, method: Game) -> Callable[[], bool]:
-    """Return a function that says whether what `state_of` shows is as it is now, in some microseconds."""
-    inside = [v for value in vars(method).values() for v in (value.values() if isinstance(value, dict) else (value,))]
-    places = [(d, k) for d in (vars(method), *(vars(part) for part in inside if hasattr(part, "moves"))) for k in d]
-    for layer in net.modules():
-        places += [(vars(layer), k) for k in vars(layer) if k != "training" and not k.startswith("_")]
-        places += [(d, k) for d in (layer._parameters, layer._buffers) for k in d]
-    parameters = list(net.parameters())
-
-    def values() -> list[Any]:
-        return [*(d.get(k) for d, k in places), *(p.requires_grad for p in parameters)]
-
-    before = values()
-    return lambda: all(map(is_, values(), before)) or same(before, values())
+    """Return a function that says whether method and network hold the same tensors and values as now."""
+    state, parameters = state_of(net, method), list(net.parameters())  # once: walking through modules is slow
+    before = values_of(state, parameters)
+    return lambda: all(map(is_, now := values_of(state, parameters), before)) or same(before, now)
 
 
 def same(before: Sequence[Any], after: Sequence[Any]) -> bool:
-    """Whether two states hold the same tensors and equal values."""
-    equal = lambda a, b: a is b or (isinstance(a, PLAIN) and isinstance(b, PLAIN) and a == b)  # noqa: E731
+    """Whether two lists hold the same tensors and equal numbers and names; other objects are not looked into."""
+
+    def equal(a: Any, b: Any) -> bool:
+        if a is b or type(a) is not type(b) or isinstance(a, Tensor):
+            return a is b
+        return type(a) not in PLAIN or a == b
+
     return len(before) == len(after) and all(map(equal, before, after))
 
 
