@@ -1042,6 +1042,8 @@ def test_compare_prints_methods_validators_and_a_verdict_and_leaves_a_model(many
     assert code == 0, error
     found = json.loads(Path("found.json").read_text())
     assert f"Verdict: {found['assessment']['sentence']}" in out
+    most = found["carriers"][0]
+    assert f"- columns that differ the most: {most['column']} ({most['distance']:.2f})" in out
     for name in ("source-only", "dann", "mcc"):
         assert name in out
     assert "last*" in out

@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import ks_2samp
 
 from dann.evidence import Evidence
 from dann.shift import carriers, diagnose, divergence, estimate_label_shift, same_predictions, two_sample_test
@@ -229,6 +230,16 @@ def test_the_columns_that_carry_a_shift_come_first():
     assert found[0][0] == "b"
     assert found[0][2] < 1e-6 < 0.05 < found[1][2]
     assert carriers(x, x_target)[0][0] == "1"
+
+
+def test_distances_of_columns_are_those_of_scipy():
+    random = np.random.default_rng(1)
+    x, x_target = random.integers(0, 6, (130, 4)) * 1.0, random.integers(0, 8, (90, 4)) * 1.0  # with ties
+    x[:, 3], x_target[:, 3] = random.normal(size=130), random.normal(0.5, 2, 90)
+    for name, distance, p in carriers(x, x_target):
+        wanted = ks_2samp(x[:, int(name)], x_target[:, int(name)], method="asymp")
+        assert distance == pytest.approx(wanted.statistic)
+        assert p == pytest.approx(min(1, 4 * wanted.pvalue))
 
 
 def test_a_column_with_gaps_is_named():

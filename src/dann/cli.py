@@ -256,7 +256,7 @@ def compare(
         write_report(json, found.report())
     for table in side_by_side(found):
         _show(table)
-    for line in (*found.assessment.reasons, *columns_that_shift(*data)):
+    for line in (*found.assessment.reasons, *columns_that_shift(found)):
         _say(f"- {line}")
     console.print(f"\n[bold]Verdict:[/bold] {found.assessment.sentence}", markup=True, highlight=False, soft_wrap=True)
     _say(f"Model: {model}\nPredictions: {folder / 'target_predictions.csv'}")

@@ -31,7 +31,6 @@ METHODS = ("dann", "cdan", "deep-coral", "mcc")
 OWN = ("method", "backbone", "augmentation", "strong_augmentation")  # settings that may be objects of the user's
 NAME = re.compile(r"[\w+-][\w+. -]*")  # of a candidate: it names a folder
 HELD_OUT = 0.2  # of each domain, for the evidence
-COLUMNS = 1000  # of a table, at most, that are tested one by one: a test takes milliseconds
 
 
 @dataclass
@@ -96,9 +95,8 @@ class Comparison:
         Of the assessment, from the evidence.
     classes : list
         As in ``y``, in the order of the evidence's logits.
-    carriers : list of dict
-        Of tables of up to a thousand columns: those that differ between the held-out rows of both domains, the most
-        first; see `shift.carriers`.
+    carriers : list of dict or None
+        Of tables: the columns that differ between the domains, the most different first; see `shift.carriers`.
     """
 
     candidates: list[Candidate]
@@ -106,7 +104,7 @@ class Comparison:
     target_rows: np.ndarray
     seconds: float = 0.0
     classes: list[Any] = field(default_factory=list)
-    carriers: list[dict[str, Any]] = field(default_factory=list)
+    carriers: list[dict[str, Any]] | None = None
 
     @property
     def model(self) -> DomainAdapter:
@@ -302,7 +300,7 @@ def compare(
         candidates += made
     start = time.perf_counter()
     judged, seconds = verdict(candidates), time.perf_counter() - start
-    return Comparison(candidates, judged, held_out.target_rows, seconds, classes.tolist(), shifting(held_out))
+    return Comparison(candidates, judged, held_out.target_rows, seconds, classes.tolist(), shifting(X, X_target))
 
 
 def most_following(scores: Sequence[Mapping[str, float]]) -> int:
@@ -371,15 +369,14 @@ def divided(
     return domains.classes, training, HeldOut(rows, structure, target_test)
 
 
-def shifting(held_out: HeldOut) -> list[dict[str, Any]]:
-    """Return the columns of a table that differ between the domains, as JSON values, the most different first."""
-    source, _, target = held_out.rows
-    columns = names_of(source)
-    x, x_target = as_inputs(source, "the source"), as_inputs(arrange(target, columns, "the target"), "the target")
-    if x.ndim != 2 or x.shape[1] > COLUMNS:
-        return []
+def shifting(X: Any, X_target: Any) -> list[dict[str, Any]] | None:
+    """Return the columns of a table that differ between the domains, as JSON values; None of what is no table."""
+    names = names_of(X)
+    x, x_target = as_inputs(X, "the source"), as_inputs(arrange(X_target, names, "the target"), "the target")
+    if x.ndim != 2:
+        return None
     keys = ("column", "distance", "p_value")
-    return [dict(zip(keys, one, strict=True)) for one in carriers(x, x_target, columns) if one[2] < 0.05]
+    return [dict(zip(keys, one, strict=True)) for one in carriers(x, x_target, names) if one[2] < 0.05]
 
 
 def estimators_of(

@@ -259,8 +259,8 @@ def divergence(p: np.ndarray, q: np.ndarray) -> float:
 def carriers(x: np.ndarray, x_target: np.ndarray, columns: list[str] | None = None) -> list[tuple[str, float, float]]:
     """Return the columns of a table in the order in which they differ between the domains: name, distance, p-value.
 
-    The distance is that of Kolmogorov and Smirnov, 0 … 1, of each column by itself; p-values are multiplied by the
-    number of columns (Bonferroni).
+    The distance is that of Kolmogorov and Smirnov, 0 … 1, of each column by itself; p-values are those of its limit
+    distribution, multiplied by the number of columns (Bonferroni).
 
     Parameters
     ----------
@@ -272,15 +272,30 @@ def carriers(x: np.ndarray, x_target: np.ndarray, columns: list[str] | None = No
     ------
     ValueError
         A value that is not finite.
-    """
-    from scipy.stats import ks_2samp
 
+    References
+    ----------
+    Simard & L'Ecuyer, Computing the Two-Sided Kolmogorov-Smirnov Distribution, Journal of Statistical Software 39,
+    2011, for the distribution, with n m / (n + m) rows.
+    """
+    from scipy.stats import kstwo
+
+    n, m = len(x), len(x_target)
     names = columns or [str(k) for k in range(x.shape[1])]
-    for k, name in enumerate(names):
-        if not (np.isfinite(x[:, k]).all() and np.isfinite(x_target[:, k]).all()):
-            raise ValueError(f"column {name} has NaN or infinity: fill the gaps in, or leave such rows out")
-    tests = [ks_2samp(x[:, k], x_target[:, k]) for k in range(x.shape[1])]
-    found = [
-        (name, float(t.statistic), min(1.0, float(t.pvalue) * len(tests))) for name, t in zip(names, tests, strict=True)
-    ]
-    return sorted(found, key=lambda entry: -entry[1])
+    finite = np.isfinite(x).all(0) & np.isfinite(x_target).all(0)
+    if not finite.all():
+        name = names[int(finite.argmin())]
+        raise ValueError(f"column {name} has NaN or infinity: fill the gaps in, or leave such rows out")
+    # column by column: all at once would take several times the memory of the data
+    distances = np.array([kolmogorov_smirnov(x[:, k], x_target[:, k]) for k in range(x.shape[1])])
+    p_values = np.minimum(kstwo.sf(distances, round(n * m / (n + m))) * len(names), 1.0)
+    order = np.argsort(-distances, kind="stable")
+    return [(names[k], float(distances[k]), float(p_values[k])) for k in order]
+
+
+def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the largest difference of two samples' distribution functions, 0 … 1."""
+    a, b = np.sort(a), np.sort(b)
+    both = np.concatenate([a, b])
+    shares = [np.searchsorted(one, both, side="right") / len(one) for one in (a, b)]
+    return float(np.abs(shares[0] - shares[1]).max())

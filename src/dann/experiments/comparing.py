@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import plots
-from ..domains import Domains
 from ..selection import Comparison
-from ..shift import carriers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -89,16 +87,14 @@ def _number(value: float | None) -> str:
     return "" if value is None or not np.isfinite(value) else f"{value:.3f}"
 
 
-def columns_that_shift(source: Any, y: Any, target: Any) -> list[str]:
+def columns_that_shift(found: Comparison) -> list[str]:
     """Return one sentence on the columns of a table that carry the shift, or none."""
-    domains = Domains.from_arrays(source, y, target)
-    x, x_target = domains.sources[0].x, domains.target.x
-    if x.ndim != 2:
+    if found.carriers is None:
         return []
-    found = [(name, distance) for name, distance, p in carriers(x, x_target, domains.columns) if p < 0.05][:SHOWN]
-    if not found:
+    if not found.carriers:
         return ["no single column differs between the domains"]
-    return ["columns that differ the most: " + ", ".join(f"{name} ({distance:.2f})" for name, distance in found)]
+    shown = ", ".join(f"{one['column']} ({one['distance']:.2f})" for one in found.carriers[:SHOWN])
+    return [f"columns that differ the most: {shown}"]
 
 
 def trials_of(study: Any) -> "Table":
