@@ -151,6 +151,7 @@ class Study:
         pad: bool = False,
         snapshots: Iterable[int] = (),
         of_rows: Mapping[str, np.ndarray] = MappingProxyType({}),
+        before: DomainAdapter | None = None,
     ) -> DomainAdapter:
         """Train one adapter on a task with one seed and keep two rows: on source and on target test rows.
 
@@ -166,6 +167,9 @@ class Study:
             Steps after which the features of the target test rows are kept; see `snapshot`.
         of_rows : mapping of str to array
             What `DomainAdapter.fit` takes of every source row, by name.
+        before : DomainAdapter, optional
+            A fitted model to go on from without the source, see `DomainAdapter.adapt_to`, with the method, the steps
+            and the learning rate of ``adapter``; no snapshots then.
         """
         dataset, method = dataset or task.name, method or str(adapter.method)
         key = f"{dataset}-{method}-{seed}"
@@ -178,7 +182,7 @@ class Study:
         self._store(complete=False)
         start = time.perf_counter()
         adapter = clone(adapter).set_params(random_state=seed)
-        adapter = self._train(task, adapter, dataset, method, set(snapshots), of_rows)
+        adapter = self._train(task, adapter, dataset, method, set(snapshots), of_rows, before)
         seconds = time.perf_counter() - start
         adapter.save(model)
         both = {"source": task.source_test, "target": task.target_test}
@@ -199,8 +203,9 @@ class Study:
         method: str,
         wanted: set[int],
         of_rows: Mapping[str, np.ndarray],
+        before: DomainAdapter | None,
     ) -> DomainAdapter:
-        """Train the adapter and keep the snapshots that are wanted."""
+        """Train the adapter, or go on from a model, and keep the snapshots that are wanted."""
         key = f"{dataset}-{method}-{adapter.random_state}"
 
         def on_step(step: Step) -> None:
@@ -213,8 +218,11 @@ class Study:
                 arrays["predicted"] = adapter.predict(x_target)
                 self._keep(self._snapshots(key) / f"{done:07d}.npz", arrays)
 
-        labels = task.target.y if adapter._method().uses_target_labels else None
         run = self.folder / "trainings" / key
+        if before is not None:
+            later = {name: getattr(adapter, name) for name in ("steps", "lr", "random_state")} | self.override
+            return before.adapt_to(task.target.x, adapter.method, run=run, on_step=on_step, **later)
+        labels = task.target.y if adapter._method().uses_target_labels else None
         return adapter.fit(task.source.x, task.source.y, task.target.x, labels, **of_rows, run=run, on_step=on_step)
 
     def domain_rows(self, adapter: DomainAdapter, task: Task, pad: bool) -> dict[str, float]:
