@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -116,10 +118,14 @@ def test_the_model_that_is_left_counts_by_its_own_accuracy():
 def test_errors_and_coverage_of_estimates():
     ends = {"source-only": (0.7, 0.5, 0.8), "dann": (0.9, 0.85, 0.95)}
     e = {name: dict(zip(("accuracy", "low", "high"), values, strict=True)) for name, values in ends.items()}
-    report = {"rows": [{"dataset": "a", "seed": 0, "method": "verdict", "estimates": e}]}
-    found = judgement.of_estimates(report, cases())
-    assert found["error"] == pytest.approx(0.1)
-    assert found["coverage"] == 0.5
+    rows = [{"dataset": "a", "seed": 0, "method": "verdict", "decision": "adapt", "estimates": e}]
+    unsure = {"source-only": {"accuracy": 0.3, "low": 0.0, "high": 1.0}}  # .4 off
+    rows += [{"dataset": "b", "seed": 0, "method": "verdict", "decision": "cannot tell", "estimates": unsure}]
+    found = judgement.of_estimates({"rows": rows}, cases())
+    assert found["error"] == pytest.approx((0.1 + 0.1 + 0.4) / 3)
+    assert found["decided"] == pytest.approx(0.1)
+    assert found["coverage"] == pytest.approx(2 / 3)
+    assert math.isnan(judgement.of_estimates({"rows": rows[1:]}, cases())["decided"])
 
 
 def test_alarms_of_trainings_that_end_healthy_are_false():

@@ -343,8 +343,11 @@ def of_validator(name: str, cases: dict[tuple[str, int], dict[str, list[Row]]]) 
 
 
 def of_estimates(report: dict[str, Any], cases: dict[tuple[str, int], dict[str, list[Row]]]) -> Row:
-    """Return how far the estimates are from hidden accuracies, and how often the intervals hold these."""
-    errors, held, widths = [], [], []
+    """Return how far the estimates are from hidden accuracies, and how often the intervals hold these.
+
+    ``decided`` is the mean error in cases whose verdict is not "cannot tell".
+    """
+    errors, decided, held, widths = [], [], [], []
     for row in report["rows"]:
         case = row["dataset"], row["seed"]
         if row["method"] != "verdict" or case not in cases:
@@ -352,11 +355,13 @@ def of_estimates(report: dict[str, Any], cases: dict[tuple[str, int], dict[str, 
         for name, e in row["estimates"].items():
             truth = accuracy(cases[case][name])
             errors.append(abs(e["accuracy"] - truth))
+            decided += errors[-1:] if row["decision"] != "cannot tell" else []
             held.append(e["low"] <= truth <= e["high"])
             widths.append(e["high"] - e["low"])
     return {
         "error": float(np.mean(errors)),
         "median_error": float(np.median(errors)),
+        "decided": float(np.mean(decided)) if decided else math.nan,
         "coverage": float(np.mean(held)),
         "width": float(np.median(widths)),
         "estimates": len(errors),
@@ -472,8 +477,8 @@ def tabulated(report: dict[str, Any]) -> Any:
         e = of_estimates(report, cases)
         notes.append(
             f"Estimates, {len(cases)} cases {'chosen' if names is CHOSEN_ON else 'reported'} on: mean error "
-            f"{e['error']:.3f}, median {e['median_error']:.3f}, coverage {e['coverage']:.1%} of {e['estimates']}, "
-            f"median width {e['width']:.2f}."
+            f"{e['error']:.3f}, median {e['median_error']:.3f}, {e['decided']:.3f} where the verdict decides, coverage "
+            f"{e['coverage']:.1%} of {e['estimates']}, median width {e['width']:.2f}."
         )
     cases = groups(report, CHOSEN_ON + REPORTED_ON)
     g, cost = of_guards(report, cases), of_cost(report)
