@@ -103,7 +103,7 @@ def test_a_trouble_that_ends_is_told_to_be_over(task):
     for look in range(1, 17):
         guards.look(25 * look, {})
         standing.append(len(harmful(guards.events)))
-    assert standing == [0] * 3 + [1] * 8 + [0] * 4 + [1]
+    assert standing == [0] * 3 + [1] * 5 + [0] * 7 + [1]
     assert [(event.step, event.over) for event in guards.events] == [(100, 150), (400, None)]
     assert str(guards.events[0]).endswith("(step 100 of 1000), over after step 150")
 

@@ -22,7 +22,7 @@ SURE = 2  # the same for weights that do not move
 ROWS = 128  # of each domain that they look at, the same in every look
 SHORTEST = 100  # steps: what is shorter says nothing
 PERSISTENT = 3  # looks in a row that have to see the same: features of a healthy game may be flat for two
-OVER = 6  # sound looks in a row, after which a trouble is over
+OVER = 3  # sound looks in a row, after which a trouble is over: as many as raise an alarm
 SPREAD = 1e-3  # of the features, relative to their size, below which they are constant
 ONE_CLASS = 1.05  # effective number of classes that is one class but for a row or two
 FEW = 0.2  # of the source's effective number of classes, where that is large
@@ -72,7 +72,7 @@ class Look(NamedTuple):
 
 
 class Guards:
-    """Watches one training; an alarm is raised once, and stands until the trouble is over for six looks.
+    """Watches one training; an alarm is raised once, and stands until three looks in a row are sound.
 
     Collapse is features that are the same for all rows; or one class for all target rows (very few, where the source
     has many) of a model that has learned the source: at once if there were more before, if the source has more than
