@@ -102,7 +102,7 @@ def test_what_needs_no_source_goes_on_from_the_model_it_is_said_to(tmp_path, mon
         assert METHODS[name] is type(fitted.method_)
 
 
-@pytest.mark.parametrize("setting", family.SETTINGS[2:5], ids=lambda s: s.name)
+@pytest.mark.parametrize("setting", family.SETTINGS[2:6], ids=lambda s: s.name)
 def test_the_tasks_can_be_made_for_every_seed(setting):
     first, second = setting.task(0), setting.task(1)
     assert first.source.x.dtype == second.source.x.dtype

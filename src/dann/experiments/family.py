@@ -56,10 +56,16 @@ def few_mnist_m(seed: int) -> Task:
     return replace(task, source=source, target=target)
 
 
+def table_shares(seed: int) -> Task:
+    """Return the table split at random, with 30 % of the target's class 1: class shares alone differ."""
+    return replace(label_shift(shifted_table(sharpness=0, seed=seed), [1], 0.3, seed), name="table-shares")
+
+
 SETTINGS = (
     Setting("double-moon", lambda seed: double_moon(seed=seed), table_adapter),
     Setting("far-blobs", lambda seed: replace(blobs(seed=seed, **FAR), name="far-blobs"), far_adapter),
     Setting("table", lambda seed: shifted_table(seed=seed), table_adapter),
+    Setting("table-shares", table_shares, table_adapter),
     Setting("digits", lambda seed: digits(seed=seed), demo.digits_adapter),
     Setting("digits-shifted", lambda seed: label_shift(digits(seed=seed), range(5), 0.3, seed), demo.digits_adapter),
     Setting("mnist-m", few_mnist_m, mnist_m_adapter),
