@@ -388,6 +388,14 @@ def test_a_saved_image_model_predicts_the_same_bits(initialization, images, tmp_
     np.testing.assert_array_equal(loaded.predict_proba(images.xt), model.predict_proba(images.xt))
 
 
+def test_a_loaded_models_weights_lie_in_memory_as_those_of_a_fitted_one(arrays, tmp_path):
+    # where they do not, products take other instructions there, and round otherwise
+    for columns in range(1, 6):
+        model = adapter(steps=1).fit(arrays.x[:, :1].repeat(columns, 1), arrays.y, arrays.xt[:, :1].repeat(columns, 1))
+        loaded = DomainAdapter.load(model.save(tmp_path / "model.safetensors"), device="cpu")
+        assert {weights.data_ptr() % 64 for weights in loaded.network_.state_dict().values()} == {0}
+
+
 @pytest.mark.parametrize("labels", [["cat", "dog"], [False, True], [-1, 1], [0.0, 1.0]])
 def test_a_loaded_model_knows_the_users_labels_and_columns(labels, arrays, tmp_path):
     frames = [pd.DataFrame(x, columns=["a", "b", "c"]) for x in (arrays.x, arrays.xt)]

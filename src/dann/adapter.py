@@ -768,7 +768,8 @@ class Adapter(BaseEstimator, ABC):
                 normalize = Normalize(mean, scale, per_image=adapter.scaling == "image")
                 net = adapter._build(normalize, adapter.method_)
             fits(tensors, net.state_dict())
-            net.load_state_dict(tensors, assign=True)
+            # in memory of their own: in the file's they lie anywhere, and products of other alignment round otherwise
+            net.load_state_dict({name: values.clone() for name, values in tensors.items()}, assign=True)
         except runs.ModelFileError:
             raise
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError) as error:
