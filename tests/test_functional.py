@@ -16,6 +16,7 @@ from dann.functional import (
     covariance,
     cross_entropy,
     domain_loss,
+    mmd,
     reverse_gradient,
     squared_distances,
     warmup,
@@ -215,6 +216,20 @@ def test_logits_without_columns_are_refused():
 def test_distances_of_half_precision_are_single():
     a, b = torch.randn(3, 2), torch.randn(4, 2)
     assert squared_distances(a.bfloat16(), b.bfloat16()).dtype == torch.float32
+
+
+def test_what_few_rows_cannot_tell_is_refused_and_no_nan():
+    with pytest.raises(ValueError, match=r"a covariance needs two rows or more; got shape \(1, 3\)"):
+        covariance(torch.randn(1, 3))
+    assert torch.isfinite(mmd(torch.ones(4, 4), 1))
+    for estimator, n, rest in (("unbiased", 1, 3), ("linear", 3, 1), ("biased", 0, 4), ("biased", 9, -5)):
+        with pytest.raises(ValueError, match=f"'{estimator}' needs . or more rows on each side; got {n} and {rest}"):
+            mmd(torch.ones(4, 4), n, estimator)
+
+
+def test_an_unknown_estimator_of_the_discrepancy_is_refused():
+    with pytest.raises(ValueError, match="unknown estimator 'linaer'; choose one of: biased, unbiased, linear"):
+        mmd(torch.ones(4, 4), 2, "linaer")
 
 
 def test_an_undecided_domain_classifier_costs_ln_2_a_domain_whatever_the_sizes():

@@ -153,7 +153,15 @@ def mean_entropy(logits: Tensor) -> Tensor:
 
 
 def covariance(x: Tensor) -> Tensor:
-    """Unbiased covariance of rows, (n, d) → (d, d), n ≥ 2."""
+    """Unbiased covariance of rows, (n, d) → (d, d).
+
+    Raises
+    ------
+    ValueError
+        There are fewer than two rows, which have no covariance: a loss of NaN would spoil every weight.
+    """
+    if len(x) < 2:
+        raise ValueError(f"a covariance needs two rows or more; got shape {tuple(x.shape)}: drop the last, small batch")
     x = single(x)
     x = x - x.mean(0)
     return product(x.T, x) / (len(x) - 1)
@@ -193,16 +201,25 @@ def mmd(kernel: Tensor, n: int, estimator: str = "biased") -> Tensor:
     ----------
     kernel : Tensor (n + m, n + m)
     n : int
-        ≥ 2, as is m.
+        ≥ 1, as is m; but for "biased" ≥ 2.
     estimator : {"biased", "unbiased", "linear"}
         Means over all pairs (≥ 0); without pairs of a row with itself; or over disjoint quadruples of two rows of each
         side, as many as there are, the first side's drawn at random.
+
+    Raises
+    ------
+    ValueError
+        There is no such estimator, or it needs more rows on a side.
 
     References
     ----------
     Gretton et al., A Kernel Two-Sample Test, JMLR 13, 2012, equations 5 and 3 and lemma 14.
     """
-    m = len(kernel) - n
+    if estimator not in MMD_ESTIMATORS:
+        raise ValueError(f"unknown estimator {estimator!r}; choose one of: {', '.join(MMD_ESTIMATORS)}")
+    m, least = len(kernel) - n, 1 if estimator == "biased" else 2
+    if n < least or m < least:
+        raise ValueError(f"the estimator {estimator!r} needs {least} or more rows on each side; got {n} and {m}")
     if estimator == "linear":
         pairs = min(n, m) // 2
         order = torch.randperm(n, device=kernel.device)[: 2 * pairs]  # the first rows may lie in blocks, one a source
