@@ -16,6 +16,8 @@ from dann.functional import (
     covariance,
     cross_entropy,
     domain_loss,
+    entropy,
+    mean_entropy,
     mmd,
     reverse_gradient,
     squared_distances,
@@ -289,6 +291,34 @@ def test_losses_are_computed_in_single_precision_inside_autocast():
         exact = loss()
         with torch.autocast("cpu", torch.bfloat16):
             assert torch.equal(loss(), exact), name
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_losses_of_half_precision_logits_are_those_of_the_same_numbers_in_single(dtype):
+    torch.manual_seed(0)
+    logits, domain = torch.randn(99, 2).to(dtype), torch.arange(2).repeat_interleave(torch.tensor([33, 66]))
+    losses = {
+        "domain": lambda z: domain_loss(z, domain),
+        "one logit": lambda z: domain_loss(z[:, :1], domain),
+        "smoothed": lambda z: domain_loss(z, domain, smoothing=0.1),
+        "weighted": lambda z: domain_loss(z, domain, weight=torch.linspace(0, 1, 99).to(dtype)),
+        "entropy": entropy,
+        "mean entropy": mean_entropy,
+        "confusion": lambda z: confusion(z, 2.5),
+    }
+    for name, loss in losses.items():
+        assert torch.equal(loss(logits), loss(logits.float())), name
+        with torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(loss(logits), loss(logits.float())), name
+
+
+def test_weights_may_be_counts():
+    logits, domain = torch.randn(5, 2), torch.tensor([0, 0, 1, 1, 1])
+    counts = torch.tensor([1, 2, 1, 0, 3])
+    repeated = torch.arange(5).repeat_interleave(counts)
+    torch.testing.assert_close(
+        domain_loss(logits, domain, weight=counts), domain_loss(logits[repeated], domain[repeated])
+    )
 
 
 def test_one_logit_a_row_is_that_of_the_second_of_two_domains():

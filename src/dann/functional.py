@@ -142,13 +142,13 @@ def label_loss(outputs: Tensor, labels: Tensor, complete: bool = False) -> Tenso
 
 def entropy(logits: Tensor) -> Tensor:
     """Shannon entropy in nats of every row's class probabilities, (n, classes) → (n,)."""
-    logs = logits.log_softmax(1)
+    logs = single(logits).log_softmax(1)
     return -(logs.exp() * logs).sum(1)
 
 
 def mean_entropy(logits: Tensor) -> Tensor:
     """Shannon entropy in nats of the mean of all rows' class probabilities, (n, classes) → ()."""
-    mean = logits.softmax(1).mean(0)
+    mean = single(logits).softmax(1).mean(0)
     return -torch.special.xlogy(mean, mean.clamp_min(torch.finfo(mean.dtype).tiny)).sum()
 
 
@@ -260,18 +260,20 @@ def domain_loss(
     """
     if logits.dim() != 2:
         raise ValueError(f"logits have shape {tuple(logits.shape)}; expected (rows, domains), or (rows, 1)")
+    logits = single(logits)
     if logits.shape[1] == 1:
         logits = F.pad(logits, (1, 0))
     numbers = torch.arange(logits.shape[1], device=domain.device)
     part = 2 / len(numbers)  # of each domain
     if weight is not None:
+        weight = weight.to(logits.dtype)
         per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing)
         share = weight if normalized else torch.ones_like(weight)
         mass = ((domain[:, None] == numbers) * share[:, None]).sum(0).clamp(min=torch.finfo(weight.dtype).tiny)
         return (per_row * weight / mass[domain]).sum() * part
     of = domain[:, None] == numbers  # one_hot would wait for a GPU
-    share = part / of.sum(0, dtype=single(logits).dtype).clamp(min=1)  # of a row
+    share = part / of.sum(0, dtype=logits.dtype).clamp(min=1)  # of a row
     if not smoothing:
-        return F.cross_entropy(logits, domain, weight=share.to(logits.dtype), reduction="sum")
+        return F.cross_entropy(logits, domain, weight=share, reduction="sum")
     per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing)
-    return (per_row * share.to(per_row.dtype)[domain]).sum()
+    return (per_row * share[domain]).sum()

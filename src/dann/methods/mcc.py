@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..domains import Domains
-from ..functional import entropy, product
+from ..functional import entropy, product, single
 from ..network import Network, View
 from .base import Method, Terms, not_negative
 
@@ -23,7 +23,7 @@ def confusion(logits: Tensor, temperature: float) -> Tensor:
     temperature : float
         > 0.
     """
-    logits = logits / temperature
+    logits = single(logits) / temperature
     probabilities = logits.softmax(1)
     certainty = 1 + torch.exp(-entropy(logits.detach()))
     weight = certainty * (len(certainty) / certainty.sum())
