@@ -224,6 +224,33 @@ def test_a_part_with_the_name_of_one_of_the_networks_is_refused(name, arrays):
         adapter(Mine()).fit(arrays.x, arrays.y, arrays.xt)
 
 
+@pytest.mark.parametrize(("parts", "kind"), [(nn.Linear(2, 1), "Linear"), (None, "NoneType")])
+def test_parts_without_names_are_refused(parts, kind, arrays):
+    @dataclass
+    class Mine(Gap):
+        def build(self, net):
+            return parts
+
+    with pytest.raises(TypeError, match=f"Mine builds a {kind}; expected its parts by name"):
+        adapter(Mine()).fit(arrays.x, arrays.y, arrays.xt)
+
+
+def test_a_learning_rate_of_a_part_that_is_not_there_is_refused(arrays):
+    @dataclass
+    class Mine(Gap):
+        rate: float = 0.1
+
+        def build(self, net):
+            return {"critic": nn.Linear(net.dim, 1)}
+
+        def learning_rates(self):
+            return {"encoder": 0.1, "citric": self.rate}
+
+    with pytest.raises(ValueError, match="learning_rates names 'citric'; the players are: encoder, head, critic"):
+        adapter(Mine()).fit(arrays.x, arrays.y, arrays.xt)
+    adapter(Mine(rate=1.0)).fit(arrays.x, arrays.y, arrays.xt)  # as a method may inherit it, without the part
+
+
 class LeNet(nn.Module):
     """Flattens as textbooks do."""
 
@@ -437,6 +464,11 @@ def mean_of(**loss):
             mean_of(moves=lambda net, batch, _: iter([(("critic",), {"label": batch.x.sum()})])),
             ValueError,
             "a move is of 'critic'; the players are: encoder, head",
+        ),
+        (
+            mean_of(moves=lambda net, batch, _: iter([("encoder", {"label": batch.x.sum()})])),
+            TypeError,
+            "a move is of 'encoder', one name: give a tuple of names",
         ),
     ],
 )

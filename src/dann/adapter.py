@@ -610,6 +610,9 @@ class Adapter(BaseEstimator, ABC):
         if start is not None:
             net.load_state_dict(start)
         parts = method.build(net)
+        if not isinstance(parts, Mapping):
+            kind, name = type(parts).__name__, type(method).__name__
+            raise TypeError(f"{name} builds a {kind}; expected its parts by name: {{'critic': …}}, or {{}}")
         if taken_names := sorted({"encoder", "head", "normalize"} & parts.keys()):
             raise ValueError(
                 f"{type(method).__name__} builds a part {taken_names[0]!r}: the network has one; rename it"
@@ -625,6 +628,9 @@ class Adapter(BaseEstimator, ABC):
 
     def _optimizer(self, net: Network, method: Method) -> Optimizer:
         factors = method.learning_rates()
+        known = ("encoder", "head", *net.parts)
+        if unknown := [player for player, factor in factors.items() if factor != 1 and player not in known]:
+            raise ValueError(f"learning_rates names {unknown[0]!r}; the players are: {', '.join(known)}")
         by_rate: dict[float, list[nn.Parameter]] = {}  # few groups: each costs a call in every step
         taken: set[nn.Parameter] = set()
         for player in net.players:

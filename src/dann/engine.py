@@ -102,6 +102,8 @@ def eager(
             if not isinstance(terms, Mapping):
                 name = type(method).__name__
                 raise TypeError(f"{name} returns a {type(terms).__name__}; expected its terms by name: {{'label': …}}")
+            if isinstance(players, str):
+                raise TypeError(f"a move is of {players!r}, one name: give a tuple of names, ({players!r},)")
             if unknown := [player for player in players if player not in group]:
                 raise ValueError(f"a move is of {unknown[0]!r}; the players are: {', '.join(group)}")
             parameters = list(dict.fromkeys(p for player in players for p in group[player]))  # parts may share some

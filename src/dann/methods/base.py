@@ -71,7 +71,7 @@ class Method(BaseEstimator):
         return {}
 
     def learning_rates(self) -> dict[str, float]:
-        """Return factors on the learning rate of single players, by name; the others have 1."""
+        """Return factors on the learning rate of single players, "encoder", "head" or a part; the others have 1."""
         return {}
 
     def domain_input(self, net: Network, features: Tensor, logits: Tensor) -> Tensor:
