@@ -164,8 +164,12 @@ def test_evaluating_on_labels_that_the_source_lacks_names_them(fitted, arrays):
 @pytest.mark.parametrize("log_every", [1, 50])
 @pytest.mark.filterwarnings("ignore:overflow")
 def test_a_training_that_diverges_says_where_and_what_to_lower(log_every, arrays):
+    model = adapter(optimizer="sgd", lr=1e30, steps=6, log_every=log_every)
     with pytest.raises(TrainingDiverged, match=r"the loss '\w+' is (nan|inf) at step \d+: lower lr .now 1e\+30"):
-        adapter(optimizer="sgd", lr=1e30, steps=6, log_every=log_every).fit(arrays.x, arrays.y, arrays.xt)
+        model.fit(arrays.x, arrays.y, arrays.xt)
+    assert model.history_[0]["step"] == 0
+    with pytest.raises(NotFittedError):
+        model.predict(arrays.xt)
 
 
 @pytest.mark.parametrize(

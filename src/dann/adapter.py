@@ -203,9 +203,10 @@ class Adapter(BaseEstimator, ABC):
         ValueError
             Data or settings that cannot be trained on; see `Domains.from_arrays`.
         TrainingDiverged
-            A loss became NaN or infinite.
+            A loss became NaN or infinite. Then there is no model to predict with; `history_` and `events_` stay.
         TrainingCollapsed
-            A guard saw it go wrong, and ``on_collapse`` is "stop"; with "source-only" the source is trained on instead.
+            A guard saw it go wrong, and ``on_collapse`` is "stop": no model either. With "source-only" the source is
+            trained on instead.
         """
         if hasattr(self, "network_"):  # a fit that fails leaves no model, not an earlier one with other labels
             del self.network_
@@ -364,8 +365,12 @@ class Adapter(BaseEstimator, ABC):
             work = 3 * net.work(self.shape_) * sum(stream.sizes)  # forward, and twice as much back
             repeat = self._repeats(net, method, device)
             self.precision_ = precision_for(self.precision, device, work)
-            with tuned(work):
-                self._train(net, method, stream, domains, run, on_step, repeat)
+            try:
+                with tuned(work):
+                    self._train(net, method, stream, domains, run, on_step, repeat)
+            except TrainingFailed:
+                del self.network_  # which would predict all the same, one class for all rows
+                raise
         net.eval()
         return self
 
