@@ -170,7 +170,8 @@ def covariance(x: Tensor) -> Tensor:
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared Euclidean distances of all pairs among two sets of rows, (n, d) and (m, d) → (n + m, n + m).
 
-    By differences, not by products: those cancel where rows lie close to each other.
+    By differences, not by products: those cancel where rows lie close to each other. Differentiable once: PyTorch's
+    ``cdist`` has no second derivative, nor one in forward mode.
     """
     both = single(torch.cat([a, b]))
     return torch.cdist(both, both, compute_mode="donot_use_mm_for_euclid_dist").square()
@@ -178,6 +179,8 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
 
 def rbf_kernels(squared: Tensor, scales: Sequence[float]) -> Tensor:
     """Sum of the kernels exp(-d² / (2 α σ²)) over the scales α; σ² is the mean of d² over all pairs of different rows.
+
+    σ² is a constant of the batch: no gradient goes through it.
 
     Parameters
     ----------
