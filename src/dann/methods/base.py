@@ -62,7 +62,11 @@ class Method(BaseEstimator):
         """Raise ValueError where the method cannot be trained on these domains."""
 
     def build(self, net: Network) -> dict[str, nn.Module]:
-        """Return the modules that this method trains beside the network, by name.
+        """Return the modules that this method trains or keeps beside the network, by name.
+
+        What is kept from batch to batch, such as running means, belongs into buffers of such a module, changed in place
+        by `loss` under ``torch.no_grad``: they are saved with the model, and an interrupted training goes on with them.
+        Attributes of the method are lost there.
 
         One that is named "domain" is taken for a classifier of domains, by `DomainAdapter.predict_domain` and by the
         guards: it sees what `domain_input` returns, and has as many outputs as there are domains, or one fewer, the
