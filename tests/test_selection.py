@@ -289,6 +289,10 @@ def test_a_comparison_of_own_objects_judges_again_with_them(data, make_arrays, t
     compare(*data, methods, adapter=own, seeds=1).save(tmp_path / "c")
     both = {"methods": methods, "adapter": own}
     assert set(reassess(tmp_path / "c", later, **both).estimates) == {"source-only", "mine"}
+    compare(*data, methods, seeds=1).save(tmp_path / "d")
+    assert set(reassess(tmp_path / "d", later, methods=methods).estimates) == {"source-only", "mine"}
+    with pytest.raises(ModelFileError, match="of your own"):
+        reassess(tmp_path / "d", later)
 
 
 def test_a_folder_without_a_comparison_is_told(tmp_path, data):

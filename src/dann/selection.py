@@ -379,13 +379,18 @@ def shifting(X: Any, X_target: Any) -> list[dict[str, Any]] | None:
     return [dict(zip(keys, one, strict=True)) for one in carriers(x, x_target, names) if one[2] < 0.05]
 
 
+def first_of(methods: Mapping[str, DomainAdapter] | Sequence[str]) -> DomainAdapter | None:
+    """Return the first estimator of a mapping, whose settings source-only has where no others are given."""
+    given = methods.values() if isinstance(methods, Mapping) else ()
+    return next((each for each in given if isinstance(each, DomainAdapter)), None)
+
+
 def estimators_of(
     methods: Mapping[str, DomainAdapter] | Sequence[str], base: DomainAdapter | None
 ) -> dict[str, DomainAdapter]:
     """Return the estimators of a comparison by name, the baseline first, all with as many steps."""
     if base is None:
-        given = list(methods.values()) if isinstance(methods, Mapping) else []
-        base = next((each for each in given if isinstance(each, DomainAdapter)), DomainAdapter())
+        base = first_of(methods) or DomainAdapter()
     if isinstance(methods, str):
         raise ValueError(f"methods={methods!r} is one name: give a sequence of names, such as [{methods!r}]")
     if not isinstance(methods, Mapping):
@@ -635,7 +640,13 @@ def reassess(
     for number, (name, _) in enumerate(judges):
         given = methods.get(name) if isinstance(methods, Mapping) else None
         own = objects_of(adapter) if given is None else objects_of(given, "method")
-        models.append(DomainAdapter.load(folder / "judges" / f"{number}.safetensors", device=device, **own))
+        file = folder / "judges" / f"{number}.safetensors"
+        try:
+            models.append(DomainAdapter.load(file, device=device, **own))
+        except runs.ModelFileError:
+            if given is not None or not (settings := objects_of(first_of(methods))) or own:
+                raise
+            models.append(DomainAdapter.load(file, device=device, **settings))  # those that `compare` took
         before.append(runs.load_evidence(folder / "judges" / f"{number}.evidence"))
     if BASELINE not in {name for name, _ in judges}:
         raise ValueError(f"{path} names no model of {BASELINE}; run dann compare again")
