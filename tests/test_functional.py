@@ -321,6 +321,12 @@ def test_weights_may_be_counts():
     )
 
 
+def test_weights_that_are_not_one_a_row_are_refused():
+    domain = torch.tensor([0, 1])
+    with pytest.raises(ValueError, match=r"weight has shape \(2, 1\); expected one a row, \(2,\)"):
+        domain_loss(torch.randn(2, 2), domain, weight=torch.rand(2, 1))  # would be broadcast to another number
+
+
 def test_one_logit_a_row_is_that_of_the_second_of_two_domains():
     z, domain = torch.tensor([[2.0], [-1.0], [0.5]]), torch.tensor([0, 1, 1])
     both = torch.cat([torch.zeros_like(z), z], 1)

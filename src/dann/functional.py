@@ -269,6 +269,8 @@ def domain_loss(
     numbers = torch.arange(logits.shape[1], device=domain.device)
     part = 2 / len(numbers)  # of each domain
     if weight is not None:
+        if weight.shape != domain.shape:
+            raise ValueError(f"weight has shape {tuple(weight.shape)}; expected one a row, {tuple(domain.shape)}")
         weight = weight.to(logits.dtype)
         per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing)
         share = weight if normalized else torch.ones_like(weight)
