@@ -141,6 +141,23 @@ def test_settings_can_be_compared_by_names_of_their_own(data):
     assert compare(*data, chosen, adapter=base(steps=4), seeds=1).names == ["source-only", "weak", "strong"]
 
 
+def test_methods_with_settings_can_be_compared_by_names_of_their_own(data, make_arrays, tmp_path):
+    methods = {"weak": DANN(weight=0.1), "strong": DANN(weight=2.0)}
+    made = estimators_of(methods, base())
+    assert list(made) == ["source-only", "weak", "strong"]
+    assert [made[name].method.weight for name in methods] == [0.1, 2.0]
+    assert all(estimator.lr == 0.01 and estimator.backbone == NETWORK for estimator in made.values())
+
+    class Own(DANN):  # no file can name it
+        pass
+
+    own = {"mine": Own()}
+    settings = base(steps=4).set_params(backbone=nn.Sequential(nn.Flatten(), nn.Linear(3, 4)))
+    compare(*data, own, adapter=settings, seeds=1, checkpoints=1).save(tmp_path)
+    told = reassess(tmp_path, make_arrays(10, 60, seed=5).xt, methods=own, adapter=settings)
+    assert set(told.estimates) == {"source-only", "mine"}
+
+
 def test_the_baseline_can_have_settings_of_its_own():
     made = estimators_of({"source-only": base(method="source-only", steps=7), "dann": base()}, base())
     assert made["source-only"].steps == 7
@@ -209,7 +226,7 @@ def test_all_that_guards_saw_is_kept_and_only_harm_rules_out(data):
         ({"y_oracle": np.full(150, 7)}, "7"),
         ({"y_oracle": np.zeros(10)}, "y_target has 10 labels for 150 target rows"),
         ({"methods": ["dann", "shot"]}, "SHOT goes on from a fitted model"),
-        ({"methods": [DANN()]}, "give names, or a mapping of names to estimators"),
+        ({"methods": [DANN()]}, "give names, or a mapping of names to methods"),
         ({"methods": {"r": DomainRegressor()}}, "'r' is a DomainRegressor"),
         ({"methods": {"../up": base()}}, "the name '../up' cannot name a folder"),
         ({"methods": {"source-only": base(method="mcc")}}, "'source-only' names the baseline, which is no MCC"),

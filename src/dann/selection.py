@@ -21,13 +21,14 @@ from .domains import Domains, arrange, as_inputs, as_labels, encode, names_of, t
 from .engine import Step
 from .evidence import CROWD, Evidence, NotFinite, Structure, structure_of
 from .guards import harmful
-from .methods import SourceOnly, method_of, name_of
+from .methods import Method, SourceOnly, method_of, name_of
 from .shift import carriers
 from .validators import VALIDATORS
 from .validators.input_ami import input_ami
 
 BASELINE = "source-only"
 METHODS = ("dann", "cdan", "deep-coral", "mcc")
+Methods = Sequence[str] | Mapping[str, Method | DomainAdapter]
 OWN = ("method", "backbone", "augmentation", "strong_augmentation")  # settings that may be objects of the user's
 NAME = re.compile(r"[\w+-][\w+. -]*")  # of a candidate: it names a folder
 HELD_OUT = 0.2  # of each domain, for the evidence
@@ -220,7 +221,7 @@ def compare(
     X: Any,
     y: Any,
     X_target: Any,
-    methods: Mapping[str, DomainAdapter] | Sequence[str] = METHODS,
+    methods: Methods = METHODS,
     *,
     sample_domain: Any = None,
     sample_weight: Any = None,
@@ -241,9 +242,10 @@ def compare(
     ----------
     X, y, X_target
         As for `DomainAdapter.fit`: the source, its labels, the target.
-    methods : sequence of str, or mapping of str to DomainAdapter
-        Names from ``dann list``, or estimators by names of your own, such as one method with several settings. All are
-        trained with ``on_collapse="warn"``, whatever theirs is: alarms rule a method out in the verdict.
+    methods : sequence of str, or mapping of str to Method or DomainAdapter
+        Names from ``dann list``, or methods by names of your own, such as ``{"weak": DANN(weight=0.1)}``; estimators
+        where other settings differ too. All are trained with ``on_collapse="warn"``, whatever theirs is: alarms rule a
+        method out in the verdict.
     sample_domain, sample_weight : array (n,), optional
         As for `DomainAdapter.fit`, without target rows in ``X``. Held-out rows are drawn from all sources together, so
         that a small one may have none, and each counts once.
@@ -254,8 +256,8 @@ def compare(
         Target labels, with -1 (unless it is a class), None or NaN for unknown ones. They reach no training, no score
         and no verdict: `Candidate.oracle_accuracy` alone.
     adapter : DomainAdapter, optional
-        The settings of all methods that are given by name, and of source-only. Default: those of the first estimator in
-        ``methods``, or an estimator's own.
+        The settings of source-only and of all that are given as names or methods. Default: those of the first
+        estimator in ``methods``, or an estimator's own.
     seeds : int
         Trainings of each method, with seeds 0, 1, …; one alone makes poor estimates.
     checkpoints : int
@@ -379,15 +381,13 @@ def shifting(X: Any, X_target: Any) -> list[dict[str, Any]] | None:
     return [dict(zip(keys, one, strict=True)) for one in carriers(x, x_target, names) if one[2] < 0.05]
 
 
-def first_of(methods: Mapping[str, DomainAdapter] | Sequence[str]) -> DomainAdapter | None:
-    """Return the first estimator of a mapping, whose settings source-only has where no others are given."""
+def first_of(methods: Methods) -> DomainAdapter | None:
+    """Return the first estimator of a mapping, whose settings the others have where none are given."""
     given = methods.values() if isinstance(methods, Mapping) else ()
     return next((each for each in given if isinstance(each, DomainAdapter)), None)
 
 
-def estimators_of(
-    methods: Mapping[str, DomainAdapter] | Sequence[str], base: DomainAdapter | None
-) -> dict[str, DomainAdapter]:
+def estimators_of(methods: Methods, base: DomainAdapter | None) -> dict[str, DomainAdapter]:
     """Return the estimators of a comparison by name, the baseline first, all with as many steps."""
     if base is None:
         base = first_of(methods) or DomainAdapter()
@@ -396,14 +396,15 @@ def estimators_of(
     if not isinstance(methods, Mapping):
         for name in methods:
             if not isinstance(name, str):
-                raise ValueError(f"methods holds {name!r}: give names, or a mapping of names to estimators")
+                raise ValueError(f"methods holds {name!r}: give names, or a mapping of names to methods")
         own = base._method()  # with settings of the user's
         methods = {
             name: clone(base).set_params(method=own if name == name_of(own) else method_of(name)) for name in methods
         }
     steps = base.steps + base.pretrain_steps
     made = {BASELINE: clone(base).set_params(method=BASELINE, pretrain_steps=0, steps=steps)}
-    for name, estimator in methods.items():
+    for name, given in methods.items():
+        estimator = clone(base).set_params(method=given) if isinstance(given, Method) else given
         if not isinstance(estimator, DomainAdapter):
             kind = type(estimator).__name__
             raise ValueError(f"{name!r} is a {kind}: comparisons are of DomainAdapters, which classify")
@@ -592,7 +593,7 @@ def reassess(
     X_target: Any,
     y_target: Any = None,
     *,
-    methods: Mapping[str, DomainAdapter] | Sequence[str] = (),
+    methods: Methods = (),
     adapter: DomainAdapter | None = None,
     device: str = "auto",
     seed: int = 0,
@@ -610,7 +611,7 @@ def reassess(
         20 rows or more, of which a thousand are looked at.
     y_target : array, optional
         A few labels, as for `DomainAdapter.assess`.
-    methods : mapping of str to DomainAdapter, optional
+    methods : mapping of str to Method or DomainAdapter, optional
     adapter : DomainAdapter, optional
         What `compare` was given, where that has objects of your own: files hold no code.
     device : str
@@ -639,7 +640,10 @@ def reassess(
     models, before = [], []
     for number, (name, _) in enumerate(judges):
         given = methods.get(name) if isinstance(methods, Mapping) else None
-        own = objects_of(adapter) if given is None else objects_of(given, "method")
+        if isinstance(given, Method):
+            own = {**objects_of(adapter or first_of(methods)), "method": given}
+        else:
+            own = objects_of(adapter) if given is None else objects_of(given, "method")
         file = folder / "judges" / f"{number}.safetensors"
         try:
             models.append(DomainAdapter.load(file, device=device, **own))
