@@ -566,3 +566,12 @@ class InDouble(nn.Module):
 def test_features_in_double_precision_are_taken(precision, arrays):
     model = DomainAdapter("cdan", InDouble(), steps=3, batch_size=8, precision=precision)
     assert model.fit(arrays.x, arrays.y, arrays.xt).transform(arrays.xt).dtype == np.float32
+
+
+def test_a_class_in_place_of_an_object_is_refused(make_arrays, tmp_path):
+    a = make_arrays(20, 20)
+    with pytest.raises(TypeError, match=r"method=Gap is a class; give an object of it: Gap\(\)"):
+        DomainAdapter(Gap, steps=1).fit(a.x, a.y, a.xt)
+    DomainAdapter(Gap(), steps=1).fit(a.x, a.y, a.xt).save(tmp_path / "m.safetensors")
+    with pytest.raises(TypeError, match="method=Gap is a class"):
+        DomainAdapter.load(tmp_path / "m.safetensors", method=Gap)

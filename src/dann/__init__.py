@@ -7,10 +7,12 @@ if TYPE_CHECKING:
     from .adapter import DomainAdapter, TrainingCollapsed, TrainingDiverged, TrainingFailed, TrainingWarning
     from .assessment import Assessment, Estimate, assess, suggest_labels
     from .augmentation import Augmentation, ImageAugmentation, TableAugmentation
-    from .backbones import BACKBONES, MLP, Backbone, ConvNet, GTSRBNet, MNISTNet, SmallNet, SVHNNet
+    from .backbones import BACKBONES, MLP, Backbone, ConvNet, Custom, GTSRBNet, MNISTNet, SmallNet, SVHNNet
     from .domains import Domains
+    from .engine import Step
     from .evidence import Evidence
     from .functional import GradientReversal, annealing, domain_loss, reverse_gradient, warmup
+    from .guards import Event
     from .methods import (
         ADDA,
         AFN,
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
         TargetOnly,
     )
     from .metrics import classification_metrics, domain_accuracy, proxy_a_distance, regression_metrics
-    from .network import Network, mlp
+    from .network import Network, View, mlp
     from .regressor import DomainRegressor
     from .runs import ModelFileError
     from .selection import Candidate, Comparison, compare, reassess, reverse_risk
@@ -60,10 +62,12 @@ _HOME = {
     "adapter": ("DomainAdapter", "TrainingCollapsed", "TrainingDiverged", "TrainingFailed", "TrainingWarning"),
     "assessment": ("Assessment", "Estimate", "assess", "suggest_labels"),
     "augmentation": ("Augmentation", "ImageAugmentation", "TableAugmentation"),
-    "backbones": ("BACKBONES", "MLP", "Backbone", "ConvNet", "GTSRBNet", "MNISTNet", "SVHNNet", "SmallNet"),
+    "backbones": ("BACKBONES", "MLP", "Backbone", "ConvNet", "Custom", "GTSRBNet", "MNISTNet", "SVHNNet", "SmallNet"),
     "domains": ("Domains",),
+    "engine": ("Step",),
     "evidence": ("Evidence",),
     "functional": ("GradientReversal", "annealing", "domain_loss", "reverse_gradient", "warmup"),
+    "guards": ("Event",),
     "methods": (
         "ADDA",
         "AFN",
@@ -100,7 +104,7 @@ _HOME = {
         "TargetOnly",
     ),
     "metrics": ("classification_metrics", "domain_accuracy", "proxy_a_distance", "regression_metrics"),
-    "network": ("Network", "mlp"),
+    "network": ("Network", "View", "mlp"),
     "regressor": ("DomainRegressor",),
     "runs": ("ModelFileError",),
     "selection": ("Candidate", "Comparison", "compare", "reassess", "reverse_risk"),
@@ -140,6 +144,7 @@ __all__ = [
     "Candidate",
     "Comparison",
     "ConvNet",
+    "Custom",
     "DeepCORAL",
     "DeepJDOT",
     "DomainAdapter",
@@ -148,6 +153,7 @@ __all__ = [
     "Domains",
     "EntropyMinimization",
     "Estimate",
+    "Event",
     "Evidence",
     "FixMatch",
     "GTSRBNet",
@@ -163,6 +169,7 @@ __all__ = [
     "SlicedWasserstein",
     "SmallNet",
     "SourceOnly",
+    "Step",
     "Sum",
     "TableAugmentation",
     "TargetOnly",
@@ -170,6 +177,7 @@ __all__ = [
     "TrainingDiverged",
     "TrainingFailed",
     "TrainingWarning",
+    "View",
     "annealing",
     "assess",
     "classification_metrics",

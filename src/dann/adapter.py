@@ -508,6 +508,10 @@ class Adapter(BaseEstimator, ABC):
             value = getattr(self, name)
             if not isinstance(value, (int, np.integer)) or value < least:
                 raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
+        if self.random_state is not None and not isinstance(self.random_state, (int, np.integer)):
+            raise ValueError(
+                f"random_state={self.random_state!r} must be a whole number, or None for a new one each time"
+            )
         if not isinstance(self.lr, (int, float, np.number)) or not self.lr > 0:
             raise ValueError(f"lr={self.lr!r} must be a number above 0")
         if not isinstance(self.averaging, (int, float, np.number)) or not 0 <= self.averaging < 1:
@@ -543,6 +547,7 @@ class Adapter(BaseEstimator, ABC):
             )
 
     def _method(self) -> Method:
+        refuse_class(self.method)
         return method_of(self.method) if isinstance(self.method, str) else clone(self.method)
 
     def _augmentations(self, method: Method, normalize: Normalize) -> tuple[Augmentation | None, Augmentation | None]:
@@ -750,6 +755,7 @@ class Adapter(BaseEstimator, ABC):
         ModelFileError
             The file is truncated, altered, from a newer version, or no model file.
         """
+        refuse_class(method)
         tensors, config = runs.load_model(path)
         if config.get("task") != cls.task:
             raise runs.ModelFileError(f"{path} is a model for {config.get('task')}, and {cls.__name__} for {cls.task}")
@@ -1150,6 +1156,12 @@ def taken(X: Any, rows: np.ndarray) -> Any:
         if hasattr(X, "iloc")
         else (X if hasattr(X, "shape") or hasattr(X, "columns") else np.asarray(X))[rows]
     )
+
+
+def refuse_class(method: Any) -> None:
+    """Raise where a class was given for a method of it."""
+    if isinstance(method, type):
+        raise TypeError(f"method={method.__name__} is a class; give an object of it: {method.__name__}()")
 
 
 def named(value: Any, make: Callable[[str], Any], given: Any, what: str) -> Any:

@@ -73,9 +73,19 @@ def test_a_label_loss_of_a_methods_own_counts_wherever_it_stands(name, sides, te
     assert terms(both, s)["label"] == alone["label"]
 
 
+RATES = ("One", 0.1), ("Same", 0.1), ("Other", 0.5)
+
+
 def test_two_label_losses_of_their_own_are_refused(arrays):
     with pytest.raises(ValueError, match="iwdan and mine each have a label loss of their own"):
         Sum(IWDAN(), type("Mine", (MCC,), {"own_label": True})()).check(None)
+
+
+def test_different_learning_rates_of_one_player_are_refused():
+    slow = {name: type(name, (DAN,), {"learning_rates": lambda self, r=rate: {"encoder": r}}) for name, rate in RATES}
+    Sum(slow["One"](), slow["Same"]()).check(None)
+    with pytest.raises(ValueError, match=r"two methods give 'encoder' different learning rates: 0\.1 and 0\.5"):
+        Sum(slow["One"](), slow["Other"]()).check(None)
 
 
 def test_all_parameters_can_be_set_again():

@@ -91,6 +91,13 @@ class Sum(Method):
         own = [name for name, method in self.methods.items() if method.own_label]
         if len(own) > 1:
             raise ValueError(f"{' and '.join(own)} each have a label loss of their own: take one of them")
+        rates: dict[str, float] = {}
+        for method in self.methods.values():
+            for player, rate in method.learning_rates().items():
+                if rates.setdefault(player, rate) != rate:
+                    raise ValueError(
+                        f"two methods give {player!r} different learning rates: {rates[player]} and {rate}"
+                    )
 
     def build(self, net: Network) -> dict[str, nn.Module]:
         """Return the parts of all methods."""
