@@ -7,7 +7,6 @@ import pickle
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -644,11 +643,11 @@ def test_a_run_folder_below_a_file_is_refused(files, refused_data):
 
 
 def test_a_run_folder_that_may_not_be_written_is_refused(files, refused_data, monkeypatch):
-    def forbidden(*_, dir=None, **__):
-        raise PermissionError(13, "Permission denied", str(dir))
+    def forbidden(path, *_):
+        raise PermissionError(13, "Permission denied", str(path))
 
     Path("run").mkdir()
-    monkeypatch.setattr(tempfile, "mkstemp", forbidden)
+    monkeypatch.setattr(runs, "open", forbidden, raising=False)
     refused_data("lab.csv", "field.csv", "--out", "run", because=["Permission denied", "run"])
 
 

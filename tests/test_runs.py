@@ -65,14 +65,14 @@ def forge(file, tensors, text):
 # files that are whole or absent
 
 
-@pytest.mark.parametrize("failing", ["replace", "chmod", "fdopen"])
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(failing, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("owner", "failing"), [(os, "replace"), (runs, "open")])
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(owner, failing, tmp_path, monkeypatch):
     path = runs.write(tmp_path / "history.json", "old")
 
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(os, failing, fail)
+    monkeypatch.setattr(owner, failing, fail, raising=False)
     with pytest.raises(OSError, match="disk full"):
         runs.write(path, "new")
     assert path.read_text() == "old"
@@ -84,6 +84,17 @@ def test_a_write_makes_the_folders_and_leaves_one_readable_file(tmp_path):
     assert path.read_text() == "content"
     assert path.stat().st_mode & 0o777 == 0o644
     assert os.listdir(path.parent) == ["c.txt"]
+
+
+def test_a_write_never_touches_the_permissions_of_new_files_which_are_those_of_all_threads(tmp_path, monkeypatch):
+    before = os.umask(0o027)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "umask", lambda _: pytest.fail("another thread may make a file now"))
+            path = runs.write(tmp_path / "c.txt", "content")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
 
 
 def test_numpy_values_are_written_as_plain_json(tmp_path):
