@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import NotFittedError
 from torch import nn
 
 from dann import DANN, MLP, DomainAdapter, ModelFileError, SourceOnly, TrainingCollapsed, TrainingWarning
@@ -160,6 +161,8 @@ def test_stop_raises_and_keeps_what_was_seen(task):
     with pytest.raises(TrainingCollapsed, match=r"collapse: the target's rows get 1\.0 classes"):
         stopping.fit(task.source.x, task.source.y, task.target.x)
     assert stopping.events_[0].kind == "collapse"
+    with pytest.raises(NotFittedError):
+        stopping.predict(task.target.x)
 
 
 def test_source_only_takes_over(task, tmp_path):
