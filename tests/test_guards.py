@@ -15,7 +15,7 @@ from dann.datasets import moons
 from dann.domains import Domains
 from dann.experiments import family
 from dann.experiments.planted import Planted
-from dann.guards import Guards, harmful
+from dann.guards import Event, Guards, harmful
 from dann.network import Network, Normalize
 
 STEPS = 1200
@@ -186,6 +186,21 @@ def test_a_model_that_goes_on_without_a_source_stays_as_it_was(task):
     with pytest.warns(TrainingWarning, match="The model stays as it was"):
         later = fitted.adapt_to(task.target.x, "shot", **settings)
     assert np.array_equal(later.predict_proba(task.target.x), fitted.predict_proba(task.target.x))
+
+
+def test_alarms_of_a_training_that_was_given_up_are_not_those_of_the_model_that_stays(task, monkeypatch):
+    fitted = adapter(steps=120).set_params(method="source-only").fit(task.source.x, task.source.y, task.target.x)
+    fitted.events_ = [Event("source-lost", 9, "it was like this before")]
+
+    def alarm(self, done, terms):
+        self.events = [Event("collapse", done, "it fell")]
+        return self.events
+
+    monkeypatch.setattr(Guards, "look", alarm)
+    with pytest.warns(TrainingWarning, match="it fell. The model stays as it was"):
+        later = fitted.adapt_to(task.target.x, "shot", steps=120, on_collapse="source-only")
+    assert [event.message for event in later.events_] == ["it fell", "it was like this before"]
+    assert harmful(later.events_) == ["it was like this before"]
 
 
 @pytest.mark.parametrize("trouble", ["one class", "no gradient"])

@@ -243,8 +243,7 @@ class Adapter(BaseEstimator, ABC):
             warnings.warn(f"{failure}. The model is trained on the source alone", TrainingWarning, stacklevel=3)
             seen, folder = self.events_, None if run is None else Path(run) / "source-only"
             self._fit(domains, SourceOnly(), normalize, start, folder, on_step)
-            ended = [e._replace(over=e.step) if e.over is None else e for e in seen]  # with what they were alarms of
-            self.events_ = [*ended, *self.events_]
+            self.events_ = [*given_up(seen), *self.events_]
             return self
 
     def set_params(self, **params: Any) -> Self:
@@ -317,7 +316,7 @@ class Adapter(BaseEstimator, ABC):
             warnings.warn(f"{failure}. The model stays as it was", TrainingWarning, stacklevel=3)
             later.network_, later.method_, later._average = copy.deepcopy(self.network_), SourceOnly(), None
             later.network_.parts.clear()
-            later.history_ = []
+            later.history_, later.events_ = [], [*given_up(later.events_), *self.events_]
             return later
 
     @abstractmethod
@@ -1162,6 +1161,11 @@ def refuse_class(method: Any) -> None:
     """Raise where a class was given for a method of it."""
     if isinstance(method, type):
         raise TypeError(f"method={method.__name__} is a class; give an object of it: {method.__name__}()")
+
+
+def given_up(events: Sequence[Event]) -> list[Event]:
+    """Return the events of a training that was given up: they are over, with what they were alarms of."""
+    return [event._replace(over=event.step) if event.over is None else event for event in events]
 
 
 def named(value: Any, make: Callable[[str], Any], given: Any, what: str) -> Any:
