@@ -187,6 +187,15 @@ def test_a_method_that_diverges_is_no_candidate_and_stops_nobody(data):
     assert any(reason.startswith("dann is ruled out: ") for reason in found.assessment.reasons)
 
 
+def test_a_method_of_which_one_training_failed_is_no_candidate_when_a_comparison_judges_again(compared, tmp_path, data):
+    """Half of a method's trainings would stand for it, and for nothing that failed."""
+    first = next(c for c in compared.candidates if c.name == "dann" and c.last)
+    others = [c for c in compared.candidates if (c.name, c.seed) != ("dann", first.seed)]
+    failed = replace(first, model=None, evidence=None, scores={}, alarms=["a loss is nan"])
+    replace(compared, candidates=[*others, failed]).save(tmp_path)
+    assert set(reassess(tmp_path, data[2]).estimates) == {"source-only", "mcc"}
+
+
 def test_a_baseline_that_diverges_is_an_error(data):
     with pytest.raises(TrainingFailed, match="source-only itself cannot be trained"):
         compare(*data, ["dann"], adapter=base(lr=1e30, optimizer="sgd"), seeds=1)

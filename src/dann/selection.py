@@ -187,7 +187,7 @@ class Comparison:
         """Write the chosen model, and all that `reassess` needs, into a folder.
 
         ``model.safetensors`` is the chosen model, ``comparison.json`` the report; ``judges/`` has the ends of all
-        trainings, with their evidence.
+        trainings, with their evidence, but for methods one of whose trainings failed: they are no candidates.
 
         Returns
         -------
@@ -195,7 +195,8 @@ class Comparison:
             Of the model.
         """
         folder, judges = Path(folder), []
-        ends = [c for c in self.candidates if c.last and c.model is not None and c.evidence is not None]
+        failed = {c.name for c in self.candidates if c.last and c.model is None}
+        ends = [c for c in self.candidates if c.last and c.name not in failed]
         for number, c in enumerate(ends):
             assert c.model is not None
             assert c.evidence is not None
