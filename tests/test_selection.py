@@ -406,6 +406,17 @@ def test_sparse_rows_of_any_format_are_compared(data):
         assert found.assessment.sentence == dense.assessment.sentence
 
 
+def test_checkpoints_of_before_are_judged_by_the_rows_that_are_held_out_now(data, tmp_path):
+    x, y, xt = data
+    settings = {"adapter": base(steps=12), "seeds": 1, "checkpoints": 2}
+    compare(*data, ["dann"], run=tmp_path, **settings)
+    _, training, held_out = divided(*data)
+    corrected = np.where((x[:, None] == held_out.rows[0]).all(2).any(1)[:, None], -x, x)
+    assert np.array_equal(divided(corrected, y, xt)[1].rows[0], training.rows[0])  # so the trainings are the same
+    again, anew = (compare(corrected, y, xt, ["dann"], run=run, **settings) for run in (tmp_path, None))
+    assert [c.scores for c in again.candidates] == [c.scores for c in anew.candidates]
+
+
 def test_other_checkpoints_in_the_same_folder_are_refused(data, tmp_path):
     compare(*data, ["dann"], adapter=base(steps=12), seeds=1, run=tmp_path)
     with pytest.raises(ValueError, match="holds a comparison with other checkpoints"):

@@ -487,7 +487,6 @@ def trained(
             place = folder / f"seconds-{step}.json"
             made.seconds = seconds_in(place) or made.seconds  # of the training itself, not of finding it done
             at.save(folder / f"model-{step}.safetensors")
-            runs.save_evidence(folder / f"evidence-{step}.safetensors", made.evidence)  # type: ignore[arg-type]
             runs.write_json(place, made.seconds)
         made.evidence_seconds = time.perf_counter() - before
         spent += made.evidence_seconds
@@ -514,8 +513,7 @@ def trained(
             raise ValueError(f"{run} holds a comparison with other checkpoints; give another folder, or delete it")
         own = {key: value for key in OWN if not isinstance(value := getattr(model, key), str)}
         at = DomainAdapter.load(path, device=model.device, **own)
-        made = runs.load_evidence(folder / f"evidence-{step}.safetensors")
-        found[step] = candidate(name, seed, step, at, made, last=False)
+        found[step] = candidate(name, seed, step, at, evidence_of(at, held_out), last=False)
         found[step].seconds = seconds_in(folder / f"seconds-{step}.json") or np.nan
     return [found[step] for step in steps]
 
