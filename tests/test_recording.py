@@ -111,6 +111,18 @@ def test_a_generator_of_ones_own_is_no_part_of_a_recording():
         assert record(lambda x: (x + torch.randn(1, generator=generator),), [torch.ones(1)])[1] is None
 
 
+@pytest.mark.parametrize("kind", [np.random.MT19937, np.random.PCG64, np.random.Philox])
+def test_draws_of_numpys_generator_are_seen_whatever_its_kind(kind):
+    before = np.random.get_bit_generator()
+    np.random.set_bit_generator(kind(0))
+    try:
+        assert recorded(lambda x: (x + 1,), torch.ones(1)) is not None
+        with pytest.warns(UserWarning, match="random numbers of Python or NumPy would stay as they were"):
+            assert recorded(lambda x: (x + np.random.uniform(),), torch.ones(1)) is None  # noqa: NPY002
+    finally:
+        np.random.set_bit_generator(before)
+
+
 def operations(run, *inputs):
     """Names of the operations of a recording."""
     from torch.profiler import ProfilerActivity, profile

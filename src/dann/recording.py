@@ -1,6 +1,7 @@
 """Recordings: the tensor operations of one call of a function, to be repeated on other tensors."""
 
 import operator
+import pickle
 import random
 import sys
 import warnings
@@ -62,10 +63,9 @@ def record(
     return outputs, captured(run, inputs) if inputs[0].is_cuda else run
 
 
-def _others_random_state() -> tuple[Any, ...]:
+def _others_random_state() -> tuple[Any, bytes]:
     """Return the state of the generators that are not PyTorch's: what they draw is no tensor's operation."""
-    of_numpy = np.random.get_state(legacy=False)  # noqa: NPY002 - it is the user's, if anybody's
-    return random.getstate(), repr(of_numpy["state"]["pos"]), of_numpy["state"]["key"].tobytes()
+    return random.getstate(), pickle.dumps(np.random.get_state(legacy=False))  # noqa: NPY002 - the user's, of any kind
 
 
 def captured(run: Function, inputs: Sequence[Tensor]) -> Function:
