@@ -159,6 +159,13 @@ def test_both_models_are_trained_and_the_methods_is_the_one_that_is_kept(tables,
     assert [path.stem for path in study.figures] == ["training", "features", "confusion"]
 
 
+def test_settings_are_tried_on_the_device_that_they_are_trained_on(tables, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("dann.experiments.adapt.rehearse", lambda estimator, _: seen.append(estimator.device))
+    adapt(Study(experiment({}), tmp_path, [0], device="cpu"), *tables, small(device="auto"), "dann")
+    assert seen == ["cpu", "cpu"]
+
+
 def test_source_only_is_trained_once_where_it_is_the_method(tables, tmp_path):
     study = Study(experiment({}), tmp_path, [0], device="cpu")
     target = Table(tables[1].x, None, tables[1].columns)

@@ -99,7 +99,8 @@ def adapt(
     (seed,) = study.seeds
     task = user_task(source, target, seed, roles)
     of_rows = roles.of_rows(task.source.x)  # type: ignore[arg-type]
-    estimators = {name: clone_with(adapter, name) for name in ("source-only", method)}
+    names = ("source-only", method)
+    estimators = {name: clone_with(adapter, name).set_params(**study.override) for name in names}
     for estimator in estimators.values():
         rehearse(estimator, Training((task.source.x, task.source.y, task.target.x), of_rows))
     enough = min(len(task.source_test.x), len(task.target_test.x)) >= 8  # rows a domain, for the proxy A-distance
