@@ -287,6 +287,16 @@ def test_rows_and_columns_are_chosen_like_those_of_a_frame():
     assert turned.columns == ["c", "a"]
 
 
+def test_an_array_of_a_table_is_a_copy_where_numpy_was_asked_for_one():
+    table = Table(np.zeros((2, 2)))
+    assert np.asarray(table) is table.x
+    assert np.asarray(table, dtype=np.float64) is table.x
+    np.array(table)[:] = 1
+    assert not table.x.any()
+    with pytest.raises(ValueError, match="copy"):
+        np.asarray(table, dtype=np.float32, copy=False)
+
+
 @pytest.mark.parametrize("missing", [None, float("nan"), ""])
 def test_rows_know_whether_they_are_labelled(missing):
     y = np.array([0, missing, 1], dtype=object)

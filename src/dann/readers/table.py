@@ -47,7 +47,7 @@ class Table:
     lines: list[int] | None = field(default=None, repr=False)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return self.x if dtype is None else self.x.astype(dtype)
+        return np.array(self.x, dtype=dtype, copy=copy)
 
     def __len__(self) -> int:
         return len(self.x)
