@@ -1298,6 +1298,22 @@ def test_no_file_that_is_read_is_written_over(files, refused, model):
     assert Path("lab.csv").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "adapt --source lab.csv --target field.csv --label species --out . --json ./study.json",
+        "compare --source lab.csv --target field.csv --label species --out . --json comparison.json",
+        "adapt --model MODEL --target field.csv --out run --json run/model.safetensors",
+        "assess . --target field.csv --json comparison.json",
+        "predict . new.csv -o model.safetensors",
+        "demo --out . --json study.json",
+    ],
+)
+def test_no_file_that_a_run_folder_is_read_by_is_written_over(words, files, refused, model):
+    Path("run").mkdir()
+    refused(*words.replace("MODEL", str(model)).split(), because="is the run folder's own: name another file")
+
+
 def test_predictions_go_into_a_file(files, refused, model):
     refused("predict", str(model), "new.csv", "-o", ".", because=". is a folder; -o takes a file")
 

@@ -39,6 +39,7 @@ Out = Annotated[
     Path | None, Parameter(help="The run folder. Default: runs/ and the name of the command or experiment.")
 ]
 REPEATED: dict[str, Any] = {"negative": "", "show_default": False}  # of options that may be given several times
+KEPT = ("model.safetensors", "study.json", "comparison.json")  # files of a run folder by which it is read
 RESERVED = {"method": "--method", "random_state": "--seed", "device": "--device"}
 Label = Annotated[str | None, Parameter(help="Name of the label column. Default: label or y.")]
 Drop = Annotated[
@@ -158,7 +159,7 @@ def adapt(
         raise ValueError("give --source, labelled rows to train on, or --model, a saved model to go on from")
     method = method or "dann"
     folder = out or Path("runs") / "adapt"
-    _check_kept((source, target), (json, folder / "target_predictions.csv"))
+    _check_kept((source, target, folder), (json, folder / "target_predictions.csv"))
     made = _trainable(method)
     if made.uses_target_labels:
         raise ValueError(f"{method} trains on target labels, which adapt never does; choose another method")
@@ -213,7 +214,7 @@ def compare(
 
     _check(device, json)
     folder = out or Path("runs") / "compare"
-    _check_kept((source, target), (json, folder / "target_predictions.csv"))
+    _check_kept((source, target, folder), (json, folder / "target_predictions.csv"))
     names = METHODS if methods is None else tuple(filter(None, map(str.strip, methods.split(","))))
     settings = _settings(set, {"random_state": "--seeds", "method": "--methods", "device": "--device"})
     chosen = {name: DomainAdapter(_trainable(name), device=device) for name in names}
@@ -488,6 +489,7 @@ def _go_on(
     file = model / "model.safetensors" if model.is_dir() else model
     saved, predictions = folder / "model.safetensors", folder / "target_predictions.csv"
     _check_kept((file, target), (json, saved, predictions))
+    _check_kept((folder,), (json,))
     if other := [name for name in ("study.json", "comparison.json") if (folder / name).exists()]:
         raise ValueError(f"{folder} holds the run of another command ({other[0]}): give another folder with --out")
     before = DomainAdapter.load(model, device=device)
@@ -540,11 +542,12 @@ def _reproduce(
     n = experiment.seeds if seeds is None else seeds
     if n < 1 or first < 0:
         raise ValueError(f"seeds={n} from seed={first}: give at least one seed, and none below 0")
+    folder = out or Path("runs") / name
     _check(device, json)
+    _check_kept((folder,), (json,))
     if precision not in (None, *PRECISIONS):
         raise ValueError(f"unknown precision {precision!r}; choose one of: {', '.join(PRECISIONS)}")
     with _progress() as on_progress:
-        folder = out or Path("runs") / name
         study = Study(experiment, folder, list(range(first, first + n)), options, device, on_progress, precision)
         study.run()
     _print(study, json)
@@ -568,11 +571,13 @@ def _check(device: str, json: Path | None = None) -> None:
 
 
 def _check_kept(inputs: Iterable[Path | None], outputs: Iterable[Path | None]) -> None:
-    """Raise where a file that is read would be written over."""
+    """Raise where a file that is read would be written over, or one by which a run folder is read."""
     for written in filter(None, outputs):
         for read in filter(None, inputs):
             if written.exists() and read.exists() and written.samefile(read):
                 raise ValueError(f"{written} is read and would be written over: name another file")
+            if written.name in KEPT and written.parent.resolve() == read.resolve():
+                raise ValueError(f"{written} is the run folder's own: name another file")
 
 
 def _bytes(path: Path) -> Any:
