@@ -198,8 +198,11 @@ def test_a_plain_array_has_its_labels_in_a_numbered_column(tmp_path):
     table = read_table(path, "1")
     np.testing.assert_array_equal(table.x, [[1.5, 2.5], [3.5, 4.5]])
     assert table.y.tolist() == [0, 1]
+    assert table.y.dtype == np.int64  # as they are written in predictions
     assert read_table(path).x.shape == (2, 3)
     assert read_table(path, "0", width=3).y is None  # a target that has no labels
+    with pytest.raises(ValueError, match="has no labels: looked for '0'"):
+        read_table(path, "0", width=3, needs_label=True)
     assert read_table(path, "0", width=2).y.tolist() == [1.5, 3.5]
     for label in ("kind", "7"):
         with pytest.raises(ValueError, match=rf"shape \(2, 3\).*by its number \(got --label {label}\)"):

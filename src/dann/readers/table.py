@@ -97,7 +97,7 @@ def read_table(
     classes : ndarray, optional
         Labels of the source or classes of a model: where they are text, labels stay text, "01" or "1" too.
     width : int, optional
-        Number of the source's or the model's features: a plain array of as many columns has no label, unless it must.
+        Number of the source's or the model's features: a plain array of as many columns has no label.
     drop : sequence of str
         Columns that are no features, where the file has them; the table keeps them ``beside``.
     known_alone : bool
@@ -124,7 +124,7 @@ def read_table(
     defaults = [name for name in DEFAULT_LABELS if name not in (*(features or ()), *drop)]
     known = features if known_alone else None
     if path.suffix.lower() == ".npy":
-        table = read_npy(path, label, defaults, drop, None if needs_label else width, known)
+        table = read_npy(path, label, defaults, drop, width, known)
     elif path.suffix.lower() == ".csv":
         table = read_csv(path, label, defaults, drop, known)
     else:
