@@ -501,9 +501,7 @@ def test_alarms_stand_when_a_comparison_judges_again(data, make_arrays, tmp_path
     path.write_text(json.dumps(kept))
     told = reassess(tmp_path, make_arrays(10, 400, seed=5).xt)
     assert told.choice == "source-only"
-    assert {f"{name} is ruled out: collapse: it fell; collapse: it fell" for name in ("dann", "mcc")} <= set(
-        told.reasons
-    )
+    assert {f"{name} is ruled out: collapse: it fell" for name in ("dann", "mcc")} <= set(told.reasons)
 
 
 def test_rows_of_a_group_are_held_out_together(data):

@@ -389,7 +389,7 @@ def first_of(methods: Methods) -> DomainAdapter | None:
 
 
 def estimators_of(methods: Methods, base: DomainAdapter | None) -> dict[str, DomainAdapter]:
-    """Return the estimators of a comparison by name, the baseline first, all with as many steps."""
+    """Return the estimators of a comparison by name, the baseline first; what is no estimator takes as many steps."""
     if base is None:
         base = first_of(methods) or DomainAdapter()
     if isinstance(methods, str):
@@ -660,15 +660,16 @@ def reassess(
     x, codes = taken(X_target, rows), codes[rows]
     structure = first.structure(None, x, X_target)
     evidence: dict[str, list[Evidence]] = {}
-    alarms: dict[str, list[str]] = {}
+    alarms: dict[str, set[str]] = {}
     for (name, seen), model, old in zip(judges, models, before, strict=True):
         features, logits = model.outputs(x)
         own = {"target_neighbors": None, **model.structured(structure)}
         made = replace(old, target_features=features, target_logits=logits, **own)
         evidence.setdefault(name, []).append(made)
-        alarms.setdefault(name, []).extend(map(str, seen))
+        alarms.setdefault(name, set()).update(map(str, seen))
     known = np.flatnonzero(codes >= 0), codes[codes >= 0]
-    found = assess(evidence, baseline=BASELINE, alarms=alarms, labelled=known)
+    told = {name: sorted(messages) for name, messages in alarms.items()}
+    found = assess(evidence, baseline=BASELINE, alarms=told, labelled=known)
     if not found.estimates:  # too few rows: nothing speaks against what the comparison found
         return replace(found, choice=saved, sentence=found.sentence.replace(f"Keep {BASELINE}", f"Keep {saved}"))
     if found.choice != saved:
