@@ -6,6 +6,7 @@ import struct
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save, save_file
 
 from dann import MLP, DomainAdapter, ModelFileError, runs
@@ -171,6 +172,17 @@ def test_altered_weights_are_said_to_be_altered(file):
     file.write_bytes(whole)
     with pytest.raises(ModelFileError, match=r"was altered after it was written.*get the file again"):
         DomainAdapter.load(file)
+
+
+@pytest.mark.parametrize("change", [lambda t: t.reshape(-1), lambda t: t.view(torch.int32)])
+def test_weights_of_another_shape_or_type_are_said_to_be_altered(change, file):
+    """Their bytes are the same."""
+    with safe_open(file, framework="pt") as opened:
+        metadata = opened.metadata()
+    tensors, _ = runs.load_model(file)
+    runs.write(file, save({**tensors, "head.0.weight": change(tensors["head.0.weight"])}, metadata=metadata))
+    with pytest.raises(ModelFileError, match="was altered after it was written"):
+        runs.load_model(file)
 
 
 def test_an_altered_configuration_is_said_to_be_altered(file):

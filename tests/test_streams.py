@@ -45,6 +45,13 @@ def test_variations_are_of_the_rows_of_the_batch_and_drawn_anew_in_every_step():
     assert len(torch.unique(torch.cat(noise))) >= 12 * 20 - 3  # rounding may make two alike
 
 
+def test_other_seeds_draw_other_variations():
+    noise = TableAugmentation(noise=1.0)
+    streams = [[ArrayStream(domains(7, 11), 4, seed, "cpu", each) for each in (noise, None)] for seed in (3, 4)]
+    first, second = ((varied.at(0).x - plain.at(0).x).sign() for varied, plain in streams)
+    assert not torch.equal(first, second)
+
+
 def test_noise_is_measured_inside_the_domains():
     data = domains(400, 400)
     far = replace(data, target=replace(data.target, x=data.target.x + 1e4))
@@ -127,6 +134,12 @@ def test_equal_weights_draw_every_row_once_an_epoch():
     for start in (0.0, 0.5, 0.999):
         rows = drawn(torch.full((7,), 0.125, dtype=torch.float64).cumsum(0), torch.tensor(start, dtype=torch.float64))
         assert rows.tolist() == list(range(7))
+
+
+def test_a_start_that_rounding_takes_to_the_end_draws_no_row_behind_the_last_that_has_a_weight():
+    weights, start = torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64), torch.tensor(1 - 2**-53, dtype=torch.float64)
+    assert 2 + start == 3
+    assert drawn(weights.cumsum(0), start).tolist() == [0, 1, 1]
 
 
 def test_weights_hold_over_epochs_in_every_domain():

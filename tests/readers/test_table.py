@@ -372,8 +372,8 @@ def test_cells_that_are_not_between_commas_are_told(mark, name, text):
 
 
 def test_what_other_programs_write_for_no_value_is_missing(text):
-    table = read_table(text("a,b,label\nNA,1,x\n2,NULL,y\n"))
-    assert table.x.tolist() == [["nan", "1"], ["2", "nan"]]
+    table = read_table(text("a,b,label\nNA,1,x\n2,NULL,y\n3, NA,x\n4, ,y\n"))  # some put a space behind commas
+    assert table.x.tolist() == [["nan", "1"], ["2", "nan"], ["3", "nan"], ["4", "nan"]]
 
 
 def test_labels_as_bytes_are_text_of_utf_8(arrays_file):
