@@ -256,8 +256,10 @@ def test_enough_labels_end_the_doubt():
     of = lambda accuracy: [replace(e, crowd_clusters=anywhere) for e in trainings(accuracy)]  # noqa: E731
     candidates = {"source-only": of(0.85), "dann": of(0.85)}
     assert assess(candidates).decision == "cannot tell"
-    told = assess(candidates, labelled=(np.arange(300), truth()))
-    assert (told.decision, told.choice) == ("keep", "source-only")
+    assert assess(candidates).rows_to_label == 10
+    for n in (10, 300):
+        told = assess(candidates, labelled=(np.arange(n), truth()[:n]))
+        assert (told.decision, told.choice) == ("keep", "source-only")
 
 
 def test_clusters_that_tell_nothing_of_the_source_are_no_sign_and_leave_all_open():
@@ -401,6 +403,12 @@ def test_who_agrees_with_the_leader_more_than_it_is_right_on_the_source_keeps_it
     assert made.low < made.accuracy - 0.01
 
 
+def test_who_agrees_with_the_leader_is_held_for_no_better_than_it_is_on_the_source():
+    candidates = {"source-only": trainings(0.85, source=0.7), "dann": trainings(0.96, source=0.72)}
+    made = assess(candidates).estimates["source-only"]
+    assert made.accuracy <= 0.7 < made.high
+
+
 def test_accuracies_differ_by_no_more_than_the_models_do():
     for share in (0.5, 0.8, 0.9):
         made = assess({"source-only": trainings(share), "dann": trainings(0.95)}).estimates
@@ -487,6 +495,26 @@ def test_nobody_is_told_to_adapt_with_what_is_held_for_worse(below, gain, decisi
     assert (says in told.reasons) == (decision == "cannot tell")
 
 
+@pytest.mark.parametrize(("low", "decision"), [(0.31, "keep"), (0.29, "cannot tell")])
+def test_an_interval_of_more_than_half_is_no_reason_to_keep_source_only(low, decision, monkeypatch):
+    candidates = {"source-only": trainings(0.97), "dann": trainings(0.85)}
+    own, other = assess(candidates).estimates.values()
+    made = {"source-only": own._replace(low=low, high=0.8), "dann": other}
+    monkeypatch.setattr(assessment, "beside_leader", lambda *_: made)
+    told = assess(candidates)
+    assert told.decision == decision
+    says = "source-only: the signs leave everything between 0.29 and 0.80 open"
+    assert (says in told.reasons) == (decision == "cannot tell")
+
+
+def test_where_all_are_ruled_out_the_labels_are_to_tell_of_the_best_of_them():
+    candidates = {"source-only": trainings(0.9), "poor": trainings(0.3), "good": trainings(0.85), "bad": trainings(0.4)}
+    told = assess(candidates, alarms={name: ["it fell"] for name in ("poor", "good", "bad")})
+    assert told.decision == "keep"
+    assert told.rows_to_label == labels_needed(candidates["source-only"], candidates["good"])
+    assert told.rows_to_label < labels_needed(candidates["source-only"], candidates["bad"])
+
+
 def test_a_model_of_one_class_is_told():
     rows = np.random.default_rng(1)
     y = (rows.random(300) < 0.05).astype(int)
@@ -505,6 +533,8 @@ def test_an_estimate_that_one_class_alone_would_have_is_told():
     known = np.arange(40), np.zeros(40, dtype=int)
     told = assess({"source-only": trainings(0.9)}, labelled=known)
     assert any("1.00 of the labelled rows are of one class" in reason for reason in told.reasons)
+    few = assess({"source-only": trainings(0.9)}, labelled=(np.arange(9), np.zeros(9, dtype=int)))
+    assert not any("of the labelled rows are of one class" in reason for reason in few.reasons)
 
 
 def test_rare_classes_are_told_of_the_model_that_is_taken_in_the_end():
@@ -599,3 +629,12 @@ def test_suggested_rows_are_one_of_every_part_of_the_target_even_where_one_part_
     made = [replace(e, target_features=places, target_logits=logits) for e in trainings(0.9)]
     hardest = [k * 100 + np.argmin(margins[k * 100 : (k + 1) * 100]) for k in range(3)]
     assert suggest_labels(made, 3).tolist() == hardest
+
+
+def test_suggested_rows_lie_where_the_target_is_uncertain_however_large_the_certain_part_is():
+    places = np.random.default_rng(0).normal(size=(300, 3))
+    places[240:, 0] += 50
+    logits = np.tile([20.0, 0.0], (300, 1))
+    logits[240:] = 0.0
+    made = [replace(e, target_features=places, target_logits=logits) for e in trainings(0.9)]
+    assert (suggest_labels(made, 10) >= 240).sum() >= 9

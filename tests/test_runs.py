@@ -192,8 +192,9 @@ def test_an_altered_configuration_is_said_to_be_altered(file):
 
 
 def test_a_file_from_a_newer_dann_says_to_upgrade(rewrite):
-    path = rewrite(lambda c: c.update(format=99, version="7.0"))
-    with pytest.raises(ModelFileError, match=r"newer dann \(7\.0, file format 99\).*upgrade dann"):
+    newer = runs.FORMAT + 1
+    path = rewrite(lambda c: c.update(format=newer, version="7.0"))
+    with pytest.raises(ModelFileError, match=rf"newer dann \(7\.0, file format {newer}\).*upgrade dann"):
         DomainAdapter.load(path)
 
 
