@@ -10,6 +10,8 @@ import pytest
 from dann import DANN, MLP, VALIDATORS, DomainAdapter, DomainRegressor, TrainingFailed, tune
 from dann.adapter import TrainingWarning
 from dann.experiments.planted import Planted
+from dann.selection import divided
+from dann.tuning import tried
 
 pytest.importorskip("optuna", reason="the extra tune is not installed")
 
@@ -43,6 +45,17 @@ def test_settings_are_drawn_from_the_space_and_the_best_can_be_set(data):
     best = max((t for t in study.trials if t.value is not None), key=lambda t: t.value)
     assert study.best_params == best.params
     assert base().set_params(**study.best_params).lr == best.params["lr"]
+
+
+def test_a_range_is_of_whole_numbers_where_both_ends_are(data):
+    study = tune(base(steps=2), {"method__weight": (0, 1.0), "log_every": (1, 9)}, *data, trials=1)
+    assert isinstance(study.best_params["method__weight"], float)
+    assert isinstance(study.best_params["log_every"], int)
+
+
+def test_the_end_of_a_trial_is_no_checkpoint_too(data):
+    (trial,) = tune(base(steps=2), {"lr": [0.01]}, *data, trials=1, checkpoints=4).trials
+    assert list(trial.intermediate_values) == [1]
 
 
 def test_the_same_seed_draws_the_same_settings(data):
@@ -108,6 +121,7 @@ def test_other_validators_can_be_asked_for(validator, data):
         ({}, {}, "the space is empty"),
         ({"rate": (0.1, 0.2)}, {}, "there is no parameter 'rate' to search; there are: "),
         ({"lr": (0.2, 0.1)}, {}, r"lr=\(0.2, 0.1\) is no range"),
+        ({"lr": (0.1, 0.1)}, {}, r"lr=\(0.1, 0.1\) is no range"),
         ({"lr": (0.0, 0.1, "log")}, {}, "with low above 0"),
         ({"lr": []}, {}, r"lr=\[\] is no range"),
         ({"lr": (0.1, 0.2, "lin")}, {}, "is no range"),
@@ -183,6 +197,10 @@ def test_settings_that_cannot_train_are_refused_before_anything_is_kept(space, d
 def test_choices_that_go_together_only_are_taken(data):
     space = {"method": ["dann", "adda"], "pretrain_steps": [10, 20]}  # ADDA alone lacks its pretraining
     assert tune(DomainAdapter(steps=20, batch_size=16), space, *data, trials=2).best_params["pretrain_steps"] >= 10
+    space["pretrain_steps"] = [0, 20]  # it goes with the last choice alone
+    with pytest.raises(ValueError, match="give pretrain_steps"):
+        tune(DomainAdapter(steps=20, batch_size=16), {**space, "pretrain_steps": [0]}, *data, trials=1)
+    tried(DomainAdapter(steps=20, batch_size=16), space, "method", "adda", divided(*data)[1])
     with pytest.raises(ValueError, match="give pretrain_steps"):
         tune(DomainAdapter(steps=20, batch_size=16), {"method": ["dann", "adda"]}, *data, trials=2)
 
@@ -206,9 +224,14 @@ def test_parameters_of_a_method_given_by_name_are_searched(data):
 def test_a_search_with_other_checkpoints_or_groups_is_another(data, tmp_path):
     place = tmp_path / "trials.log"
     tune(base(steps=4), SPACE, *data, trials=1, storage=place)
-    for other in ({"checkpoints": 2}, {"groups": np.arange(120) // 6}):
+    tune(base(steps=4), SPACE, *data, trials=1, storage=tmp_path / "grouped.log", groups=np.arange(120) // 6)
+    for kept, other in (
+        (place, {"checkpoints": 2}),
+        (place, {"groups": np.arange(120) // 6}),
+        (tmp_path / "grouped.log", {"groups": np.arange(120) // 4}),
+    ):
         with pytest.raises(ValueError, match="holds a search with other data, settings"):
-            tune(base(steps=4), SPACE, *data, trials=1, storage=place, **other)
+            tune(base(steps=4), SPACE, *data, trials=1, storage=kept, **other)
 
 
 def test_a_trial_is_never_scored_by_the_source_only_that_it_fell_back_on(data):
