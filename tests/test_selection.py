@@ -3,6 +3,7 @@
 import json
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ from dann import (
 from dann.adapter import TrainingFailed
 from dann.evidence import clusters
 from dann.runs import plain
-from dann.selection import METHODS, Comparison, Training, divided, estimators_of, rehearse, split
+from dann.selection import METHODS, Comparison, Training, divided, estimators_of, evidence_of, rehearse, split
 
 NETWORK = MLP((16,), domain_hidden=(8,))
 
@@ -431,6 +432,41 @@ def test_methods_of_the_users_own_resume_and_the_time_of_their_training_stays(da
     first, again = (compare(*data, chosen, adapter=base(steps=30), seeds=1, run=tmp_path) for _ in range(2))
     assert [c.seconds for c in again.candidates] == [c.seconds for c in first.candidates]
     assert again.assessment == first.assessment
+
+
+def test_the_time_of_a_training_is_without_that_of_judging_and_with_that_of_before(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("dann.adapter.CHECKPOINT_SECONDS", 0.0)
+    clock, stops = [0.0], [4]
+    monkeypatch.setattr("dann.selection.time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def judged(*rows):
+        clock[0] += 100
+        return evidence_of(*rows)
+
+    def one_second(name, seed, step):
+        if name == "dann" and step.number in stops:
+            stops.clear()
+            raise KeyboardInterrupt
+        clock[0] += 1
+
+    monkeypatch.setattr("dann.selection.evidence_of", judged)
+    settings = {"adapter": base(steps=6), "seeds": 1, "checkpoints": 3, "run": tmp_path, "on_step": one_second}
+    with pytest.raises(KeyboardInterrupt):
+        compare(*data, ["dann"], **settings)
+    assert [c.seconds for c in compare(*data, ["dann"], **settings).candidates] == [2, 4, 6] * 2
+
+
+def test_of_equal_checkpoints_the_later_one_is_selected(compared):
+    ends = [replace(c, scores={"input-ami": 0.5}) for c in compared.candidates]
+    assert replace(compared, candidates=ends).selected("dann") == 60
+
+
+def test_of_many_held_out_rows_a_thousand_are_looked_at(make_arrays, monkeypatch):
+    monkeypatch.setattr("dann.selection.structure_of", lambda *_: None)
+    made = make_arrays(5500, 5600)
+    _, training, held_out = divided(made.x, made.y, made.xt)
+    assert [len(part) for part in held_out.rows] == [1000, 1000, 1000]
+    assert [len(part) for part in training.rows] == [4400, 4400, 4480]
 
 
 def test_reverse_validation_trains_there_and_back(make_arrays):
