@@ -5,8 +5,10 @@ import pytest
 from PIL import Image
 
 import dann.experiments.demo as demo
-from dann.datasets import digits
+from dann import DomainAdapter
+from dann.datasets import digits, moons
 from dann.experiments import EXPERIMENTS, Study
+from dann.guards import Event
 
 
 @pytest.fixture
@@ -41,6 +43,17 @@ def test_both_tasks_are_trained_with_three_methods_and_drawn(short, tmp_path):
     for path in study.figures:
         with Image.open(path) as image:
             assert image.width > 200
+
+
+def test_alarms_speak_in_the_verdict(tmp_path):
+    study, task = Study(EXPERIMENTS["demo"], tmp_path, [0], device="cpu"), moons(n=200)
+    models = {
+        name: DomainAdapter(name, steps=2).fit(task.source.x, task.source.y, task.target.x)
+        for name in ("source-only", "dann")
+    }
+    models["dann"].events_ = [Event("collapse", 1, "it fell")]
+    demo.judge(study, task, models, 0)
+    assert any(reason.startswith("dann is ruled out: it fell") for reason in study.rows[0]["reasons"])
 
 
 def test_the_digits_methods_differ_in_nothing_but_the_method():

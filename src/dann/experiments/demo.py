@@ -11,6 +11,7 @@ from ..adapter import DomainAdapter
 from ..assessment import assess
 from ..backbones import SmallNet
 from ..datasets import Task, digits, moons
+from ..guards import harmful
 from ..methods import DANN
 from . import plane
 from .study import Experiment, Study
@@ -68,7 +69,8 @@ def judge(study: Study, task: Task, models: dict[str, DomainAdapter], seed: int)
     rows = task.source_test.x, task.source_test.y, task.target_test.x
     seen = models["dann"].structure(task.source_test.x, task.target_test.x)
     evidence = {name: [models[name].evidence(*rows, structure=seen)] for name in ("source-only", "dann")}
-    study.add(dataset=task.name, method="verdict", seed=seed, **assess(evidence).report())
+    alarms = {name: harmful(models[name].events_) for name in evidence}
+    study.add(dataset=task.name, method="verdict", seed=seed, **assess(evidence, alarms=alarms).report())
 
 
 def tabulated(report: dict[str, Any]) -> Any:
