@@ -163,6 +163,13 @@ def test_labels_that_cannot_be_learned_are_refused(y, message, lines):
         regressor().fit(lines[0], y, lines[2])
 
 
+@pytest.mark.parametrize("unit", [1e200, 1e-200])
+def test_labels_whose_squares_are_no_numbers_are_refused(unit, lines):
+    x, y, xt, _ = lines
+    with pytest.raises(ValueError, match=r"y has labels of up to 1\.\d+e[+-]\d+, whose squares are no numbers"):
+        regressor().fit(x, y * unit, xt)
+
+
 def test_class_weights_are_refused(lines):
     with pytest.raises(ValueError, match="class_weight='balanced': continuous labels have no classes"):
         regressor(class_weight="balanced").fit(*lines[:3])

@@ -40,7 +40,11 @@ class DomainRegressor(RegressorMixin, Adapter):
             raise ValueError(f"class_weight={self.class_weight!r}: continuous labels have no classes")
         domains = Domains.from_arrays(X, y, X_target, y_target, sample_domain, sample_weight, continuous=True)
         labels = np.concatenate([d.y for d in domains.sources])
-        self.center_, self.spread_ = float(labels.mean()), float(labels.std())
+        with np.errstate(over="ignore", under="ignore"):
+            self.center_, self.spread_ = float(labels.mean()), float(labels.std())
+        if not 0 < self.spread_ < np.inf:
+            size = np.abs(labels).max()
+            raise ValueError(f"y has labels of up to {size:.3g}, whose squares are no numbers: take another unit")
         scaled = [replace(d, y=((d.y - self.center_) / self.spread_).astype(np.float32)) for d in domains.all]
         return replace(domains, sources=tuple(scaled[:-1]), target=scaled[-1])
 
