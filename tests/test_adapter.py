@@ -179,6 +179,7 @@ def test_a_training_that_diverges_says_where_and_what_to_lower(log_every, arrays
         ({"steps": 10.0}, "steps=10.0 must be a whole number"),
         ({"batch_size": -1}, "batch_size=-1 must be"),
         ({"log_every": 0}, "log_every=0 must be"),
+        ({"random_state": 1.5}, "random_state=1.5 must be a whole number, or None"),
         ({"lr": 0.0}, "lr=0.0 must be a number above 0"),
         ({"lr": float("nan")}, "lr=nan must be"),
         ({"averaging": 1.0}, r"averaging=1.0 must lie in \[0, 1\)"),

@@ -238,6 +238,7 @@ def test_all_that_guards_saw_is_kept_and_only_harm_rules_out(data):
         ({"methods": ["dann", "shot"]}, "SHOT goes on from a fitted model"),
         ({"methods": [DANN()]}, "give names, or a mapping of names to methods"),
         ({"methods": {"r": DomainRegressor()}}, "'r' is a DomainRegressor"),
+        ({"methods": {1: base()}}, "the name 1 cannot name a folder"),
         ({"methods": {"../up": base()}}, "the name '../up' cannot name a folder"),
         ({"methods": {"source-only": base(method="mcc")}}, "'source-only' names the baseline, which is no MCC"),
         ({"methods": {"slow": base(weight_decay="much")}}, "a setting has a value of the wrong kind"),

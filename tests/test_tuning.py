@@ -121,6 +121,7 @@ def test_other_validators_can_be_asked_for(validator, data):
         ({}, {}, "the space is empty"),
         ({"rate": (0.1, 0.2)}, {}, "there is no parameter 'rate' to search; there are: "),
         ({"lr": (0.2, 0.1)}, {}, r"lr=\(0.2, 0.1\) is no range"),
+        ({"lr": (0.1, float("inf"))}, {}, r"lr=\(0.1, inf\) is no range"),
         ({"lr": (0.1, 0.1)}, {}, r"lr=\(0.1, 0.1\) is no range"),
         ({"lr": (0.0, 0.1, "log")}, {}, "with low above 0"),
         ({"lr": []}, {}, r"lr=\[\] is no range"),

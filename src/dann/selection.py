@@ -409,7 +409,7 @@ def estimators_of(methods: Methods, base: DomainAdapter | None) -> dict[str, Dom
         if not isinstance(estimator, DomainAdapter):
             kind = type(estimator).__name__
             raise ValueError(f"{name!r} is a {kind}: comparisons are of DomainAdapters, which classify")
-        if not NAME.fullmatch(name):
+        if not isinstance(name, str) or not NAME.fullmatch(name):
             raise ValueError(f"the name {name!r} cannot name a folder: take letters, digits, spaces and - + . _")
         method = estimator._method()
         if name == BASELINE and not isinstance(method, SourceOnly):

@@ -1,6 +1,7 @@
 """Hyper-parameter search without target labels, through Optuna."""
 
 import json
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -255,7 +256,7 @@ def check(name: str, choices: Any, known: Mapping[str, Any]) -> None:
     if isinstance(choices, tuple) and len(choices) in (2, 3) and choices[2:] in ((), ("log",)):
         low, high = choices[:2]
         numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (low, high))
-        if numbers and low < high and (len(choices) == 2 or low > 0):
+        if numbers and -math.inf < low < high < math.inf and (len(choices) == 2 or low > 0):
             return
     raise ValueError(
         f"{name}={choices!r} is no range: give (low, high), (low, high, 'log') with low above 0, or a list of choices"
