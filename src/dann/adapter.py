@@ -513,8 +513,6 @@ class Adapter(BaseEstimator, ABC):
             )
         if not isinstance(self.lr, (int, float, np.number)) or not self.lr > 0:
             raise ValueError(f"lr={self.lr!r} must be a number above 0")
-        if self.random_state is not None and not isinstance(self.random_state, (int, np.integer)):
-            raise ValueError(f"random_state={self.random_state!r} must be a whole number, or None")
         if not isinstance(self.averaging, (int, float, np.number)) or not 0 <= self.averaging < 1:
             raise ValueError(f"averaging={self.averaging!r} must lie in [0, 1): 0 is none, .998 a usual decay")
 
