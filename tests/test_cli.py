@@ -1119,6 +1119,7 @@ def test_the_same_comparison_goes_on_and_another_one_starts_anew(many, compare):
     assert written() == first
     assert compare("--set", "lr=0.01")[0] == 0
     assert written()[0] != first[0]
+    assert compare("--set", "lr=0.01", "--checkpoints", "3", "--seeds", "1")[0] == 0
 
 
 def test_a_narrow_terminal_shows_every_number(many, compare, monkeypatch):
