@@ -20,7 +20,7 @@ ROWS = [
     {"regressor"},
     {"selection"},
     {"tuning"},
-    {"plots", "report", "experiments"},
+    {"plots", "experiments"},
     {"cli"},
     {"__main__"},
 ]

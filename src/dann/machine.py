@@ -21,10 +21,8 @@ _counting, _inside, _before = threading.Lock(), 0, torch.float32
 def usual_modes() -> Iterator[None]:
     """Compute inside the block as PyTorch does by itself: single precision, gradients, no autocast of the user's."""
     global _inside, _before
-    with (
-        _counting
-    ):  # the default precision is the whole process's: the first thread sets it, the last one gives it back
-        if not _inside:
+    with _counting:
+        if not _inside:  # the default is the whole process's: the first thread sets it, the last one gives it back
             _before = torch.get_default_dtype()
             torch.set_default_dtype(torch.float32)
         _inside += 1

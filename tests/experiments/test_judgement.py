@@ -56,7 +56,13 @@ def test_a_run_keeps_verdicts_and_hidden_accuracies_and_shows_both_halves(quick,
     assert all(0 <= row["oracle_accuracy"] <= 1 and row["seed"] == 0 for row in ends)
     assert {row["training"] for row in ends} == {0, 1}
     assert len([row for row in done.rows if row["method"].startswith("planted")]) == 3
+    others = verdicts[0]["published"]
+    assert list(others) == list(verdicts[0]["estimates"])
+    assert all(0 <= value <= 1 for one in others.values() for value in one.values())
+    atc = [others[name]["ATC"] for name in others]
+    assert atc == pytest.approx([verdicts[0]["estimates"][name]["parts"]["atc"] for name in others])
     made = judgement.tabulated(done.report())
+    assert "By agreement on the line alone: mean error 0." in made.caption
     assert "Guards: " in made.caption
     assert "Cost: " in made.caption
     assert len(made.rows) == 2 * (3 + len(judgement.VALIDATORS))
@@ -119,11 +125,13 @@ def test_errors_and_coverage_of_estimates():
     ends = {"source-only": (0.7, 0.5, 0.8), "dann": (0.9, 0.85, 0.95)}
     e = {name: dict(zip(("accuracy", "low", "high"), values, strict=True)) for name, values in ends.items()}
     rows = [{"dataset": "a", "seed": 0, "method": "verdict", "decision": "adapt", "estimates": e}]
+    rows[0]["published"] = {"source-only": {"ATC": 0.9}, "dann": {"ATC": 0.9}}  # .3 and .1 off
     unsure = {"source-only": {"accuracy": 0.3, "low": 0.0, "high": 1.0}}  # .4 off
     rows += [{"dataset": "b", "seed": 0, "method": "verdict", "decision": "cannot tell", "estimates": unsure}]
     found = judgement.of_estimates({"rows": rows}, cases())
     assert found["error"] == pytest.approx((0.1 + 0.1 + 0.4) / 3)
     assert found["decided"] == pytest.approx(0.1)
+    assert found["published"] == {"ATC": pytest.approx(0.2)}
     assert found["coverage"] == pytest.approx(2 / 3)
     assert math.isnan(judgement.of_estimates({"rows": rows[1:]}, cases())["decided"])
 

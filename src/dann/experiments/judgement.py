@@ -29,8 +29,9 @@ from ..datasets import (
 )
 from ..datasets import variations as vary
 from ..datasets.digits import enlarged
+from ..estimates import atc, doc, on_the_line
 from ..guards import effective
-from ..selection import METHODS, compare, most_following
+from ..selection import METHODS, Comparison, compare, most_following
 from ..validators import VALIDATORS
 from . import family
 from .demo import digits_adapter
@@ -264,8 +265,22 @@ def judge(study: Study, case: Case, task: Task, seed: int) -> None:
         predicted = None if c.evidence is None else c.evidence.target_predicted
         row["classes"] = None if predicted is None else effective(np.bincount(predicted) / len(predicted))
         study.rows.append({key: value for key, value in row.items() if key != "name"})
-    verdict = found.assessment.report()
-    study.add(dataset=case.name, method="verdict", seed=seed, seconds=found.seconds, **verdict)
+    row = {"seconds": found.seconds, "published": published(found), **found.assessment.report()}
+    study.add(dataset=case.name, method="verdict", seed=seed, **row)
+
+
+def published(found: Comparison) -> dict[str, dict[str, float]]:
+    """Return what published estimates of the target accuracy say by themselves, by method and estimate."""
+    trainings = {name: [c.evidence for c in found.of(name) if c.evidence] for name in found.assessment.estimates}
+    every = [evidence for group in trainings.values() for evidence in group]
+    lines = iter(on_the_line(every) if len(every) > 2 else [])
+    made = {}
+    for name, group in trainings.items():
+        of = {"ATC": [atc(e) for e in group], "difference of confidences": [doc(e) for e in group]}
+        of["agreement"] = [found.assessment.estimates[name].parts["agreement"]]
+        of["agreement on the line"] = [next(lines, math.nan) for _ in group]
+        made[name] = {estimate: float(np.mean(values)) for estimate, values in of.items()}
+    return made
 
 
 def plant(study: Study, seed: int) -> None:
@@ -345,9 +360,10 @@ def of_validator(name: str, cases: dict[tuple[str, int], dict[str, list[Row]]]) 
 def of_estimates(report: dict[str, Any], cases: dict[tuple[str, int], dict[str, list[Row]]]) -> Row:
     """Return how far the estimates are from hidden accuracies, and how often the intervals hold these.
 
-    ``decided`` is the mean error in cases whose verdict is not "cannot tell".
+    ``decided`` is the mean error in cases whose verdict is not "cannot tell", ``published`` that of other estimates.
     """
     errors, decided, held, widths = [], [], [], []
+    others: dict[str, list[float]] = {}
     for row in report["rows"]:
         case = row["dataset"], row["seed"]
         if row["method"] != "verdict" or case not in cases:
@@ -356,12 +372,15 @@ def of_estimates(report: dict[str, Any], cases: dict[tuple[str, int], dict[str, 
             truth = accuracy(cases[case][name])
             errors.append(abs(e["accuracy"] - truth))
             decided += errors[-1:] if row["decision"] != "cannot tell" else []
+            for other, value in row.get("published", {}).get(name, {}).items():
+                others.setdefault(other, []).append(abs(value - truth))
             held.append(e["low"] <= truth <= e["high"])
             widths.append(e["high"] - e["low"])
     return {
         "error": float(np.mean(errors)),
         "median_error": float(np.median(errors)),
         "decided": float(np.mean(decided)) if decided else math.nan,
+        "published": {other: float(np.mean(values)) for other, values in others.items()},
         "coverage": float(np.mean(held)),
         "width": float(np.median(widths)),
         "estimates": len(errors),
@@ -480,6 +499,7 @@ def tabulated(report: dict[str, Any]) -> Any:
             f"{e['error']:.3f}, median {e['median_error']:.3f}, {e['decided']:.3f} where the verdict decides, coverage "
             f"{e['coverage']:.1%} of {e['estimates']}, median width {e['width']:.2f}."
         )
+        notes += [f"  By {other} alone: mean error {error:.3f}." for other, error in e["published"].items()]
     cases = groups(report, CHOSEN_ON + REPORTED_ON)
     g, cost = of_guards(report, cases), of_cost(report)
     notes.append(f"Guards: {g['in_time']} of {g['planted']} planted troubles named within a tenth of the training.")

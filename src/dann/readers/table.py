@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 SUFFIXES = (".csv", ".npy", ".npz")
-MAX_BYTES = 32 * 2**30  # of one decoded array: a small file may declare any size
+MAX_BYTES = 32 * 2**30  # of what a file decodes to: a small one may declare any size
 DEFAULT_LABELS = ("label", "y")
 DEFAULT_FEATURES = ("X", "x")
 WHOLE = re.compile(r"-?(0|[1-9]\d*)")  # 007 is a name
