@@ -1167,6 +1167,33 @@ def test_assess_judges_new_rows_with_what_compare_left(many, compare, write, dan
     assert told["high"] - told["low"] < widths[0]
 
 
+def test_assess_judges_new_rows_with_what_adapt_left(many, adapt, write, dann_):
+    write("field.csv", 110, 3.0, labels=None)
+    code, out, error = adapt("--set", "steps=60")
+    assert code == 0, error
+    assert "`dann assess runs/adapt --target FILE`, with new rows, estimates the accuracy." in out
+    write("later.csv", 90, 3.2, labels=None)
+    code, out, error = dann_("assess", "runs/adapt", "--target", "later.csv", "--json", "later.json")
+    assert code == 0, error
+    found = json.loads(Path("later.json").read_text())
+    assert list(found["estimates"]) == ["source-only", "dann"]
+    assert f"Verdict: {found['sentence']}" in out
+    if found["choice"] != "dann":
+        assert "runs/adapt/model.safetensors is the model of dann; that of source-only is runs/adapt/judges/0" in out
+    judges = [DomainAdapter.load(f"runs/adapt/judges/{number}.safetensors") for number in (0, 1)]
+    saved = DomainAdapter.load("runs/adapt")
+    rows = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    assert [type(judge.method_) for judge in judges] == [METHODS["source-only"], METHODS["dann"]]
+    np.testing.assert_array_equal(judges[1].predict_proba(rows), saved.predict_proba(rows))
+    held_out = runs.load_evidence("runs/adapt/judges/0.evidence")
+    assert 20 <= len(held_out.source_y) <= 30  # a fifth of the source
+    adapt("--set", "steps=61", source="more.csv")  # which is not there
+    assert Path("runs/adapt/comparison.json").exists()
+    write("small.csv", 12, labels=None)
+    assert adapt(target="small.csv")[0] == 0
+    assert dann_("assess", "runs/adapt", "--target", "later.csv")[0] == 0
+
+
 def test_assess_takes_a_model_file_with_rows_of_its_source(many, compare, write, dann_, refused):
     assert compare()[0] == 0
     write("more.csv", 80)

@@ -178,7 +178,7 @@ def adapt(
         study.run()
     _print(study, json)
     if not any("accuracy" in row and row["domain"] == "target" for row in study.rows):
-        _say("The target has no labels, so nothing here tells how right the models are on it.")
+        _say(f"The target has no labels; `dann assess {folder} --target FILE`, with new rows, estimates the accuracy.")
     _say(f"Model: {study.folder / 'model.safetensors'}\nPredictions: {study.folder / 'target_predictions.csv'}")
 
 
@@ -269,7 +269,9 @@ def compare(
 
 @app.command
 def assess(
-    model: Annotated[Path, Parameter(help="The run folder of `dann compare`, or a model file together with --source.")],
+    model: Annotated[
+        Path, Parameter(help="A run folder of `dann compare` or `dann adapt`, or a model file together with --source.")
+    ],
     /,
     *,
     target: Annotated[Path, Parameter(help="Target rows. A few labels of rows drawn at random make it more precise.")],
@@ -291,7 +293,7 @@ def assess(
     if baseline is not None and source is None:
         raise ValueError("--baseline goes with --source, labelled rows that are new to both models")
     if source is None and not (model / "comparison.json").exists():
-        raise ValueError(f"{model} is no run folder of dann compare: give --source, rows that are new to it")
+        raise ValueError(f"{model} is no run folder of dann compare or adapt: give --source, rows that are new to it")
     files = {"the target": target} if source is None else {"the target": target, "the source": source}
     target_rows, *others = _read_for(adapter, files, label, drop)
     if source is None:

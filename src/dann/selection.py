@@ -194,18 +194,9 @@ class Comparison:
         Path
             Of the model.
         """
-        folder, judges = Path(folder), []
         failed = {c.name for c in self.candidates if c.last and c.model is None}
-        ends = [c for c in self.candidates if c.last and c.name not in failed]
-        for number, c in enumerate(ends):
-            assert c.model is not None
-            assert c.evidence is not None
-            c.model.save(folder / "judges" / f"{number}.safetensors")
-            bare = replace(c.evidence, other_target_logits=None, mixed_logits=None)
-            runs.save_evidence(folder / "judges" / f"{number}.evidence", bare)
-            judges.append({"name": c.name, "alarms": c.alarms})
-        runs.write_report(folder / "comparison.json", {**self.report(), "judges": judges})
-        return self.model.save(folder / "model.safetensors")
+        keep(folder, [c for c in self.candidates if c.last and c.name not in failed], self.report())
+        return self.model.save(Path(folder) / "model.safetensors")
 
     def report(self) -> dict[str, Any]:
         """Return candidates, validators' choices, estimates, verdict, classes and columns that shift as JSON values."""
@@ -216,6 +207,19 @@ class Comparison:
             "choices": self.disagreement(),
             "assessment": self.assessment.report(),
         }
+
+
+def keep(folder: str | Path, ends: Sequence[Candidate], report: Mapping[str, Any]) -> None:
+    """Write what `reassess` needs into a folder: trainings, at their ends, with their evidence, and a report."""
+    folder, judges = Path(folder), []
+    for number, c in enumerate(ends):
+        assert c.model is not None
+        assert c.evidence is not None
+        c.model.save(folder / "judges" / f"{number}.safetensors")
+        bare = replace(c.evidence, other_target_logits=None, mixed_logits=None)
+        runs.save_evidence(folder / "judges" / f"{number}.evidence", bare)
+        judges.append({"name": c.name, "alarms": c.alarms})
+    runs.write_report(folder / "comparison.json", {**report, "judges": judges})
 
 
 def compare(
@@ -599,13 +603,15 @@ def reassess(
 ) -> Assessment:
     """Judge what a comparison trained on other target rows, such as those of the next month; no source is needed.
 
+    What ``dann adapt`` trained can be judged so too.
+
     All its models are judged anew, and where another one is taken than the comparison saved, a reason says where it is.
     Of fewer than 20 rows nothing can be told, and what it saved stays.
 
     Parameters
     ----------
     folder : path
-        Where `Comparison.save` wrote.
+        Where `Comparison.save` wrote, or ``dann adapt``.
     X_target
         20 rows or more, of which a thousand are looked at.
     y_target : array, optional
@@ -627,7 +633,7 @@ def reassess(
     folder = Path(folder)
     path = folder / "comparison.json"
     if not path.exists():
-        raise FileNotFoundError(f"{folder} holds no comparison: dann compare writes one there")
+        raise FileNotFoundError(f"{folder} holds no comparison: dann compare and dann adapt write one there")
     try:
         report = json.loads(path.read_text())
         judges = [(str(judge["name"]), judge["alarms"]) for judge in report["judges"]]

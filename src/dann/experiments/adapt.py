@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import plots, runs
-from ..adapter import DomainAdapter
+from ..adapter import DomainAdapter, chosen
 from ..datasets import Labelled, Task
 from ..domains import Domains, as_labels, encode, first_text, is_unknown
 from ..readers import Table
 from ..readers.table import MISSING
-from ..selection import Training, check_sources, rehearse, split
+from ..selection import Training, candidate, check_sources, keep, rehearse, split
 from .study import Experiment, Study
 
 NO_LABELS = np.empty(0, dtype=np.int64)
@@ -110,8 +110,22 @@ def adapt(
     }
     write_predictions(study.folder / "target_predictions.csv", models[method], target)
     models[method].save(study.folder / "model.safetensors")
+    keep_judges(study.folder, task, models, method)
     draw(study, task, models)
     return models
+
+
+def keep_judges(folder: Path, task: Task, models: dict[str, DomainAdapter], method: str) -> None:
+    """Keep what `reassess` needs to judge the models on later target rows, without the source."""
+    tests, y, target = task.source_test.x, task.source_test.y, task.target.x
+    some, others = (chosen(len(part), 0) for part in (tests, target))
+    rows = tests[some], y[some], target[others]
+    structure = models[method].structure(rows[0], rows[2])
+    ends = [
+        candidate(name, model.seed_, model.steps, model, model.evidence(*rows, structure=structure), last=True)
+        for name, model in models.items()
+    ]
+    keep(folder, ends, {"assessment": {"choice": method}})
 
 
 def clone_with(adapter: DomainAdapter, method: str) -> DomainAdapter:

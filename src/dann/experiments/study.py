@@ -21,8 +21,14 @@ from ..engine import Step
 from ..metrics import domain_accuracy, proxy_a_distance
 
 Row = dict[str, Any]
-PARTS = ("models", "figures", "trainings", "snapshots")  # folders of a study, replaced when it is started anew
-RESULTS = ("model.safetensors", "target_predictions.csv")  # files beside them that go with them
+PARTS = (
+    "models",
+    "figures",
+    "trainings",
+    "snapshots",
+    "judges",
+)  # folders of a study, replaced when it is started anew
+RESULTS = ("model.safetensors", "target_predictions.csv", "comparison.json")  # files beside them that go with them
 PROGRESS_EVERY = 20  # steps between two moves of the progress bar
 
 
