@@ -324,7 +324,7 @@ def test_a_comparison_of_own_objects_judges_again_with_them(data, make_arrays, t
 
 
 def test_a_folder_without_a_comparison_is_told(tmp_path, data):
-    with pytest.raises(FileNotFoundError, match="holds no comparison: dann compare writes one there"):
+    with pytest.raises(FileNotFoundError, match="holds no comparison: dann compare and dann adapt write one there"):
         reassess(tmp_path, data[2])
 
 
