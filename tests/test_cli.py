@@ -1192,6 +1192,8 @@ def test_assess_judges_new_rows_with_what_adapt_left(many, adapt, write, dann_):
     write("small.csv", 12, labels=None)
     assert adapt(target="small.csv")[0] == 0
     assert dann_("assess", "runs/adapt", "--target", "later.csv")[0] == 0
+    _, out, _ = dann_("assess", "runs/adapt", "--target", "small.csv")
+    assert "target rows are too few, each needs 20. Keep source-only." in out  # nobody has judged dann
 
 
 def test_assess_takes_a_model_file_with_rows_of_its_source(many, compare, write, dann_, refused):

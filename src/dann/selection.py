@@ -606,7 +606,7 @@ def reassess(
     What ``dann adapt`` trained can be judged so too.
 
     All its models are judged anew, and where another one is taken than the comparison saved, a reason says where it is.
-    Of fewer than 20 rows nothing can be told, and what it saved stays.
+    Of fewer than 20 rows nothing can be told, and what it chose stays.
 
     Parameters
     ----------
@@ -639,7 +639,7 @@ def reassess(
         judges = [(str(judge["name"]), judge["alarms"]) for judge in report["judges"]]
         if strange := [alarms for _, alarms in judges if not isinstance(alarms, list)]:
             raise TypeError(f"alarms are {strange[0]!r}, which is no list")
-        saved = str(report["assessment"]["choice"])
+        saved, judged = str(report["assessment"]["choice"]), "decision" in report["assessment"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is no readable comparison ({error!r}); run dann compare again") from error
     models, before = [], []
@@ -676,7 +676,7 @@ def reassess(
     known = np.flatnonzero(codes >= 0), codes[codes >= 0]
     told = {name: sorted(messages) for name, messages in alarms.items()}
     found = assess(evidence, baseline=BASELINE, alarms=told, labelled=known)
-    if not found.estimates:  # too few rows: nothing speaks against what the comparison found
+    if judged and not found.estimates:  # too few rows: nothing speaks against what the comparison found
         return replace(found, choice=saved, sentence=found.sentence.replace(f"Keep {BASELINE}", f"Keep {saved}"))
     if found.choice != saved:
         theirs = [number for number, (name, _) in enumerate(judges) if name == found.choice]

@@ -21,13 +21,7 @@ from ..engine import Step
 from ..metrics import domain_accuracy, proxy_a_distance
 
 Row = dict[str, Any]
-PARTS = (
-    "models",
-    "figures",
-    "trainings",
-    "snapshots",
-    "judges",
-)  # folders of a study, replaced when it is started anew
+PARTS = ("models", "figures", "trainings", "snapshots", "judges")  # folders of a study, replaced if it starts anew
 RESULTS = ("model.safetensors", "target_predictions.csv", "comparison.json")  # files beside them that go with them
 PROGRESS_EVERY = 20  # steps between two moves of the progress bar
 
