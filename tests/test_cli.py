@@ -1178,8 +1178,6 @@ def test_assess_judges_new_rows_with_what_adapt_left(many, adapt, write, dann_):
     found = json.loads(Path("later.json").read_text())
     assert list(found["estimates"]) == ["source-only", "dann"]
     assert f"Verdict: {found['sentence']}" in out
-    if found["choice"] != "dann":
-        assert "runs/adapt/model.safetensors is the model of dann; that of source-only is runs/adapt/judges/0" in out
     judges = [DomainAdapter.load(f"runs/adapt/judges/{number}.safetensors") for number in (0, 1)]
     saved = DomainAdapter.load("runs/adapt")
     rows = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
@@ -1187,7 +1185,7 @@ def test_assess_judges_new_rows_with_what_adapt_left(many, adapt, write, dann_):
     np.testing.assert_array_equal(judges[1].predict_proba(rows), saved.predict_proba(rows))
     held_out = runs.load_evidence("runs/adapt/judges/0.evidence")
     assert 20 <= len(held_out.source_y) <= 30  # a fifth of the source
-    adapt("--set", "steps=61", source="more.csv")  # which is not there
+    assert adapt("--set", "steps=61", source="more.csv")[0] == 2  # which is not there
     assert Path("runs/adapt/comparison.json").exists()
     write("small.csv", 12, labels=None)
     assert adapt(target="small.csv")[0] == 0

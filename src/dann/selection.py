@@ -195,7 +195,7 @@ class Comparison:
             Of the model.
         """
         failed = {c.name for c in self.candidates if c.last and c.model is None}
-        keep(folder, [c for c in self.candidates if c.last and c.name not in failed], self.report())
+        save_judges(folder, [c for c in self.candidates if c.last and c.name not in failed], self.report())
         return self.model.save(Path(folder) / "model.safetensors")
 
     def report(self) -> dict[str, Any]:
@@ -209,7 +209,7 @@ class Comparison:
         }
 
 
-def keep(folder: str | Path, ends: Sequence[Candidate], report: Mapping[str, Any]) -> None:
+def save_judges(folder: str | Path, ends: Sequence[Candidate], report: Mapping[str, Any]) -> None:
     """Write what `reassess` needs into a folder: trainings, at their ends, with their evidence, and a report."""
     folder, judges = Path(folder), []
     for number, c in enumerate(ends):

@@ -11,7 +11,7 @@ from ..datasets import Labelled, Task
 from ..domains import Domains, as_labels, encode, first_text, is_unknown
 from ..readers import Table
 from ..readers.table import MISSING
-from ..selection import Training, candidate, check_sources, keep, rehearse, split
+from ..selection import Training, candidate, check_sources, rehearse, save_judges, split
 from .study import Experiment, Study
 
 NO_LABELS = np.empty(0, dtype=np.int64)
@@ -125,7 +125,7 @@ def keep_judges(folder: Path, task: Task, models: dict[str, DomainAdapter], meth
         candidate(name, model.seed_, model.steps, model, model.evidence(*rows, structure=structure), last=True)
         for name, model in models.items()
     ]
-    keep(folder, ends, {"assessment": {"choice": method}})
+    save_judges(folder, ends, {"assessment": {"choice": method}})
 
 
 def clone_with(adapter: DomainAdapter, method: str) -> DomainAdapter:
