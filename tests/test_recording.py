@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dann.recording import _Tape, captured, record
+from dann.recording import _own_function, _Tape, captured, record
 
 
 def recorded(function, *inputs, constants=()):
@@ -156,6 +156,59 @@ def test_new_tensors_that_are_written_to_are_no_constants():
     assert [run(torch.ones(3))[0].tolist() for _ in range(2)] == [[3, 0], [3, 0]]
 
 
+def test_ones_are_not_made_anew_unless_they_are_written_to():
+    def kept(x):
+        return (torch.ones_like(x) * x,)
+
+    def written(x):
+        return (torch.ones_like(x).add_(x),)
+
+    x = torch.ones(3)
+    assert "aten::ones_like" not in operations(recorded(kept, x), x)
+    run = recorded(written, x)
+    assert [run(x)[0].tolist() for _ in range(2)] == [[2, 2, 2], [2, 2, 2]]
+
+
+def test_results_may_be_written_to_and_take_part_in_gradients():
+    run = recorded(lambda x: (x * 2,), torch.ones(2))
+    (result,) = run(torch.ones(2))
+    result += 1
+    weight = torch.ones(2, requires_grad=True)
+    (result * weight).sum().backward()
+    assert weight.grad.tolist() == [3, 3]
+
+
+def test_a_function_of_the_same_name_is_taken_only_if_it_does_the_same(monkeypatch):
+    calls = []
+    monkeypatch.setattr("dann.recording._own_function", lambda *call: calls.append(_own_function(*call)) or calls[-1])
+    recorded(lambda x: (x.mul(x).sum(0, keepdim=True),), torch.ones(2))
+    assert calls == [torch.mul, torch.sum]
+    calls.clear()
+    monkeypatch.setattr(torch, "mul", torch.add)
+    run = recorded(lambda x: (x.mul(x),), torch.full((2,), 3.0))
+    assert calls == [torch.ops.aten.mul.Tensor]
+    assert run(torch.full((2,), 3.0))[0].tolist() == [9, 9]
+
+
+def test_looking_for_functions_does_nothing_else():
+    weight = torch.zeros(3, requires_grad=True)
+
+    def step(x):
+        with torch.no_grad():
+            weight.add_(torch.bernoulli(x))
+        return (weight.sum(),)
+
+    x = torch.full((3,), 0.5)
+    torch.manual_seed(0)
+    step(x)
+    plain, state = weight.detach().clone(), torch.get_rng_state()
+    weight.data.zero_()
+    torch.manual_seed(0)
+    recorded(step, x)
+    assert torch.equal(weight, plain)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 @pytest.mark.parametrize(
     "reads",
     [
@@ -204,7 +257,8 @@ class Graph:
 
     def replay(self):
         for operation, args, kwargs, result in self.tape.calls:
-            result.copy_(operation(*args, **kwargs))
+            with torch.inference_mode():  # what a graph computes into knows nothing of gradients either
+                result.copy_(operation(*args, **kwargs))
 
 
 def test_a_captured_recording_is_fed_through_its_own_inputs(monkeypatch):
