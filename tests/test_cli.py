@@ -1122,6 +1122,18 @@ def test_the_same_comparison_goes_on_and_another_one_starts_anew(many, compare):
     assert compare("--set", "lr=0.01", "--checkpoints", "3", "--seeds", "1")[0] == 0
 
 
+def test_two_commands_do_not_share_a_run_folder(many, compare, adapt, dann_):
+    with runs.alone("one"):
+        for code, _, error in (
+            compare("--out", "one"),
+            adapt("--out", "one"),
+            dann_("reproduce", "moons", "--out", "one"),
+        ):
+            assert code == 2
+            assert "error: one is the run folder of another dann that is running: wait, or give another" in error
+    assert not Path("one").exists()
+
+
 def test_a_narrow_terminal_shows_every_number(many, compare, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     out = compare()[1]

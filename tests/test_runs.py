@@ -2,6 +2,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -334,3 +336,28 @@ def test_a_truncated_checkpoint_is_refused(arrays, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelFileError, match="delete it to start anew"):
         DomainAdapter(**settings).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+
+
+def test_a_run_folder_is_for_one_process_at_a_time(tmp_path):
+    folder = tmp_path / "runs" / "one"
+    with runs.alone(folder):
+        code = f"import dann.runs; dann.runs.alone({str(folder)!r}).__enter__()"
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        with pytest.raises(ValueError, match="is the run folder of another dann that is running"), runs.alone(folder):
+            pass
+        with runs.alone(tmp_path / "runs" / "two"):
+            pass
+    assert f"ValueError: {folder} is the run folder of another dann" in other.stderr
+    assert os.listdir(tmp_path) == []
+    with runs.alone(folder):
+        (folder / "model").write_text("kept")
+    assert os.listdir(folder) == ["model"]
+
+
+def test_what_a_killed_process_held_is_free(tmp_path):
+    code = f"import os, dann.runs; held = dann.runs.alone({str(tmp_path)!r}); held.__enter__(); os._exit(1)"
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert os.listdir(tmp_path) == [".lock"]
+    with runs.alone(tmp_path):
+        pass
+    assert os.listdir(tmp_path) == []

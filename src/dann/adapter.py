@@ -850,7 +850,7 @@ class DomainAdapter(ClassifierMixin, Adapter):
         Weights and losses stay in single precision. See docs/performance.md for speed and accuracy.
     compile : "auto" or bool
         Repeat the recorded operations of the first step, on a GPU as one CUDA graph. Same bits, less overhead; right
-        where every step does the same operations. "auto" does so on the CPU in trainings of 500 steps or more, if
+        where every step does the same operations. "auto" does so on the CPU in trainings of 100 steps or more, if
         method and network are this package's own; give True where you know it of yours. A warning says where values
         are read, attributes change or other generators are drawn from, and the steps are computed one by one.
     on_collapse : {"warn", "stop", "source-only"}

@@ -145,6 +145,7 @@ def adapt(
     from .experiments.adapt import Roles, experiment
     from .experiments.adapt import adapt as train
     from .experiments.study import Study
+    from .runs import alone
 
     if seed < 0:
         raise ValueError(f"--seed {seed} must be 0 or more")
@@ -172,7 +173,7 @@ def adapt(
     options |= roles._asdict()
     options["adapter"] = adapter.config()
     options["data"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, target)]
-    with _progress() as on_progress:
+    with alone(folder), _progress() as on_progress:
         study = Study(experiment(options), folder, [seed], device=device, on_progress=on_progress)
         train(study, source_rows, target_rows, adapter, method, roles)
         study.run()
@@ -208,7 +209,7 @@ def compare(
     from .assessment import ROWS
     from .experiments.adapt import Roles, write_predictions
     from .experiments.comparing import columns_that_shift, draw, side_by_side
-    from .runs import fingerprint, write_report
+    from .runs import alone, fingerprint, write_report
     from .selection import HELD_OUT, METHODS
     from .selection import compare as train
 
@@ -232,7 +233,7 @@ def compare(
     asked = [chosen[name].config() for name in chosen], checkpoints, label, names, drop, roles
     mark = fingerprint(map(_bytes, (source, target)), asked)  # others start anew
     trainings = folder / "trainings" / f"compare-{mark}"
-    with _progress() as on_progress:
+    with alone(folder), _progress() as on_progress:
         found = train(
             *data,
             chosen,
@@ -247,12 +248,12 @@ def compare(
                 on_progress(f"{name} · seed {seed}", step.number + 1, adapter.steps) if step.number % 20 == 19 else None
             ),
         )
-    for other in trainings.parent.iterdir():
-        if other != trainings and re.fullmatch(r"compare-[0-9a-f]{32}", other.name):  # of another command
-            shutil.rmtree(other)
-    model = found.save(folder)
-    write_predictions(folder / "target_predictions.csv", found.model, target_rows)
-    figure = draw(found, folder / "figures" / "estimates.png")
+        for other in trainings.parent.iterdir():
+            if other != trainings and re.fullmatch(r"compare-[0-9a-f]{32}", other.name):  # of another command
+                shutil.rmtree(other)
+        model = found.save(folder)
+        write_predictions(folder / "target_predictions.csv", found.model, target_rows)
+        figure = draw(found, folder / "figures" / "estimates.png")
     if json is not None:
         write_report(json, found.report())
     for table in side_by_side(found):
@@ -537,6 +538,7 @@ def _reproduce(
     from .experiments import EXPERIMENTS
     from .experiments.study import Study
     from .machine import PRECISIONS
+    from .runs import alone
 
     if name not in EXPERIMENTS:
         raise ValueError(f"unknown experiment {name!r}; choose one of: {', '.join(EXPERIMENTS)}")
@@ -549,7 +551,7 @@ def _reproduce(
     _check_kept((folder,), (json,))
     if precision not in (None, *PRECISIONS):
         raise ValueError(f"unknown precision {precision!r}; choose one of: {', '.join(PRECISIONS)}")
-    with _progress() as on_progress:
+    with alone(folder), _progress() as on_progress:
         study = Study(experiment, folder, list(range(first, first + n)), options, device, on_progress, precision)
         study.run()
     _print(study, json)

@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,35 @@ def version() -> str:
     from importlib.metadata import version
 
     return version("dann")
+
+
+@contextmanager
+def alone(folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Keep a run folder to this process: two at once would delete each other's trainings.
+
+    Raises
+    ------
+    ValueError
+        Another process has it. The lock ends with that process, however it ends.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"{folder} is the run folder of another dann that is running: wait, or give another") from None
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # one that is not empty stays, and those around it
+            for place in made:
+                place.rmdir()
 
 
 def write(path: str | os.PathLike[str], content: bytes | str) -> Path:

@@ -50,4 +50,5 @@ def test_with_labels_their_accuracies_are(compared):
 def test_a_method_that_failed_has_no_checkpoints(compared, make_arrays):
     diverging = DomainAdapter("dann", MLP((16,)), steps=60, batch_size=16, lr=1e30, optimizer="sgd", device="cpu")
     lines = printed(compared({"broken": diverging}))
-    assert next(line for line in lines if line.startswith("broken")).split()[1:] == ["0.0"]
+    (seconds,) = next(line for line in lines if line.startswith("broken")).split()[1:]
+    assert float(seconds) >= 0
