@@ -172,6 +172,14 @@ def test_a_training_that_diverges_says_where_and_what_to_lower(log_every, arrays
         model.predict(arrays.xt)
 
 
+def test_clipped_gradients_train_what_else_diverges(arrays):
+    settings = {"optimizer": "sgd", "lr": 0.01, "steps": 60, "scaling": "none", "weight_decay": 0.0}
+    large = arrays.x * 1e6, arrays.y, arrays.xt * 1e6
+    with pytest.raises(TrainingDiverged, match="give a clip_norm"):
+        adapter("source-only", backbone=MLP((8,), "relu"), **settings).fit(*large)
+    adapter("source-only", backbone=MLP((8,), "relu"), clip_norm=1e-3, **settings).fit(*large)
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -182,9 +190,11 @@ def test_a_training_that_diverges_says_where_and_what_to_lower(log_every, arrays
         ({"random_state": 1.5}, "random_state=1.5 must be a whole number, or None"),
         ({"lr": 0.0}, "lr=0.0 must be a number above 0"),
         ({"lr": float("nan")}, "lr=nan must be"),
+        ({"clip_norm": 0}, "clip_norm=0 must be a number above 0, or None"),
+        ({"clip_norm": "1"}, "clip_norm='1' must be a number above 0"),
         ({"averaging": 1.0}, r"averaging=1.0 must lie in \[0, 1\)"),
         ({"averaging": float("nan")}, "averaging=nan must lie"),
-        ({"optimizer": "adamw"}, "unknown optimizer 'adamw'; choose one of: adam, sgd"),
+        ({"optimizer": "lbfgs"}, "unknown optimizer 'lbfgs'; choose one of: adam, adamw, sgd"),
         ({"lr_schedule": "triangle"}, "unknown lr_schedule 'triangle'; choose one of: constant, annealing"),
         ({"scaling": "max"}, "unknown scaling 'max'; choose one of: standard"),
         ({"encoding": "both"}, "unknown encoding 'both'; choose one of: joint, separate, per-domain"),

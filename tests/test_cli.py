@@ -376,7 +376,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused_unread(files, refused_da
         ("precision=fp8", ["unknown precision 'fp8'", "auto, fp32, bf16"]),
         ("compile=fast", ["unknown compile 'fast'", "auto, True, False"]),
         ("momentum=1", "momentum=1 must lie in [0, 1)"),
-        ("optimizer=lbfgs", ["unknown optimizer 'lbfgs'", "adam, sgd"]),
+        ("optimizer=lbfgs", ["unknown optimizer 'lbfgs'", "adam, adamw, sgd"]),
         ("scaling=log", ["unknown scaling 'log'", "standard"]),
         ("steps=0", "steps=0 must be a whole number of at least 1"),
         ("steps=1.5", "steps=1.5 must be a whole number of at least 1"),

@@ -248,6 +248,7 @@ SETTINGS = {
     "target-only": {"method": "target-only", "labelled": True},
     "labelled target": {"labelled": True},
     "sgd": {"optimizer": "sgd", "lr_schedule": "annealing", "weight_decay": 0.01},
+    "clipped": {"optimizer": "adamw", "clip_norm": 0.1},
     "cosine, averaged": {"lr_schedule": "cosine", "averaging": 0.9},
     "dropout": {"backbone": MLP((8,), head_hidden=(6,), dropout=0.5)},
     "apart": {"encoding": "separate"},

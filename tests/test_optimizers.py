@@ -7,6 +7,7 @@ from dann.optimizers import Optimizer
 SETTINGS = [
     {"kind": "adam", "momentum": 0.9},
     {"kind": "adam", "momentum": 0.5, "weight_decay": 0.01},
+    {"kind": "adamw", "momentum": 0.9, "weight_decay": 0.01},
     {"kind": "sgd"},
     {"kind": "sgd", "momentum": 0.9, "weight_decay": 0.01},
 ]
@@ -27,8 +28,9 @@ def both(kind="sgd", momentum=0.0, weight_decay=0.0):
     ours, theirs = weights(), weights()
     groups = [{"params": theirs[:2], "lr": 0.1}, {"params": theirs[2:], "lr": 0.01}]
     common = {"weight_decay": weight_decay, "fused": True}
-    if kind == "adam":
-        reference = torch.optim.Adam(groups, betas=(momentum, 0.999), **common)
+    if kind in ("adam", "adamw"):
+        theirs_kind = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
+        reference = theirs_kind(groups, betas=(momentum, 0.999), **common)
     else:
         reference = torch.optim.SGD(groups, momentum=momentum, **common)
     return ours, Optimizer([(ours[:2], 0.1), (ours[2:], 0.01)], kind, momentum, weight_decay), theirs, reference
@@ -61,6 +63,25 @@ def test_some_of_its_parameters_step_and_the_others_stay(settings):
     assert same == [False, True, False]
 
 
+@pytest.mark.parametrize("clip_norm", [0.5, 100.0])
+def test_gradients_are_clipped_as_pytorch_clips_them(clip_norm):
+    ours, theirs = weights(), weights()
+    optimizer = Optimizer([(ours[:2], 0.1), (ours[2:], 0.01)], "sgd", clip_norm=clip_norm)
+    reference = torch.optim.SGD([{"params": theirs[:2], "lr": 0.1}, {"params": theirs[2:], "lr": 0.01}], fused=True)
+    slopes = gradients(0)
+    slopes[1] = None
+    kept = [None if slope is None else slope.clone() for slope in slopes]
+    optimizer.step(ours, slopes)
+    for parameter, slope in zip(theirs, kept, strict=True):
+        parameter.grad = None if slope is None else slope.clone()
+    nn.utils.clip_grad_norm_(theirs, clip_norm)
+    reference.step()
+    for mine, other, before in zip(ours, theirs, weights(), strict=True):
+        assert torch.allclose(mine, other, rtol=1e-6, atol=0)
+        assert torch.equal(mine, before) == (mine is ours[1])
+    assert all(slope is None or torch.equal(slope, before) for slope, before in zip(slopes, kept, strict=True))
+
+
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_it_goes_on_from_its_state(settings):
     whole, optimizer, _, _ = both(**settings)
@@ -84,7 +105,7 @@ def test_it_can_take_a_recorded_state_only_of_as_many_parameters():
 
 
 def test_unknown_kinds_are_refused():
-    with pytest.raises(ValueError, match="unknown optimizer 'lbfgs'; choose one of: adam, sgd"):
+    with pytest.raises(ValueError, match="unknown optimizer 'lbfgs'; choose one of: adam, adamw, sgd"):
         Optimizer([(weights(), 0.1)], "lbfgs")
 
 

@@ -115,6 +115,7 @@ class Adapter(BaseEstimator, ABC):
         lr: float = 2e-3,
         momentum: float = 0.9,
         weight_decay: float = 1e-3,
+        clip_norm: float | None = None,
         lr_schedule: str = "cosine",
         averaging: float = 0.0,
         scaling: str = "standard",
@@ -139,6 +140,7 @@ class Adapter(BaseEstimator, ABC):
         self.lr = lr
         self.momentum = momentum
         self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
         self.lr_schedule = lr_schedule
         self.averaging = averaging
         self.scaling = scaling
@@ -385,7 +387,7 @@ class Adapter(BaseEstimator, ABC):
     ) -> None:
         optimizer, device = self._optimizer(net, method), stream.device
         average = self._average = WeightAverage(net, self.averaging) if self.averaging else None
-        swing = self.lr if self.optimizer == "adam" else 0.0
+        swing = 0.0 if self.optimizer == "sgd" else self.lr
         schedule = LR_SCHEDULES[self.lr_schedule]
         context = autocast(device, self.precision_)
         guards = Guards(net, method, domains, self.steps, swing, schedule, device, context)
@@ -480,7 +482,7 @@ class Adapter(BaseEstimator, ABC):
         if bad:
             raise TrainingDiverged(
                 f"the loss {bad[0]!r} is {entry[bad[0]]} at step {step.number}: lower lr (now {self.lr}) "
-                "or the method's weight, or standardise the inputs"
+                "or the method's weight, give a clip_norm, or standardise the inputs"
             )
         self.history_.append({"step": step.number, **entry})
 
@@ -513,6 +515,9 @@ class Adapter(BaseEstimator, ABC):
             )
         if not isinstance(self.lr, (int, float, np.number)) or not self.lr > 0:
             raise ValueError(f"lr={self.lr!r} must be a number above 0")
+        clip = self.clip_norm
+        if clip is not None and (not isinstance(clip, (int, float, np.number)) or not clip > 0):
+            raise ValueError(f"clip_norm={clip!r} must be a number above 0, or None for gradients as they are")
         if not isinstance(self.averaging, (int, float, np.number)) or not 0 <= self.averaging < 1:
             raise ValueError(f"averaging={self.averaging!r} must lie in [0, 1): 0 is none, .998 a usual decay")
 
@@ -647,7 +652,7 @@ class Adapter(BaseEstimator, ABC):
             by_rate.setdefault(self.lr * factors.get(player, 1.0), []).extend(own)
             taken.update(own)
         groups = [(parameters, lr) for lr, parameters in by_rate.items() if parameters]
-        return Optimizer(groups, self.optimizer, self.momentum, self.weight_decay)
+        return Optimizer(groups, self.optimizer, self.momentum, self.weight_decay, self.clip_norm)
 
     @usual_modes()
     def _map(self, X: Any, function: Callable[[Tensor, Tensor], Tensor]) -> np.ndarray:
@@ -813,15 +818,18 @@ class DomainAdapter(ClassifierMixin, Adapter):
         Steps of source-only training, with the same settings, from whose encoder and label head the method starts; ≥ 0.
     batch_size : int
         Rows of the target in a batch; the sources share as many again.
-    optimizer : {"adam", "sgd"}
+    optimizer : {"adam", "adamw", "sgd"}
     lr : float
         Learning rate at the start, > 0. The paper's is 0.01 with "sgd" and "annealing". The default, decay, schedule
         and the defaults of `MLP` are what toys and tables did best with (docs/methods.md); encoders that were trained
         before want a tenth of it.
     momentum : float
-        Of "sgd", 0.9 in the paper; with "adam" its β1.
+        Of "sgd", 0.9 in the paper; with "adam" and "adamw" their β1.
     weight_decay : float
-        ≥ 0, added to the gradient as that factor times the weights. Without it adversarial games swing.
+        ≥ 0, added to the gradient as that factor times the weights; "adamw" shrinks them by lr times that factor.
+        Without it adversarial games swing.
+    clip_norm : float, optional
+        > 0: longer gradients, all of one step together, are scaled to this length. Against losses that explode.
     lr_schedule : {"constant", "annealing", "cosine"}
         Over the progress p: "annealing" is the paper's lr / (1 + 10 p)^0.75, "cosine" is lr (1 + cos πp) / 2.
     averaging : float

@@ -1,16 +1,16 @@
-"""SGD and Adam on PyTorch's fused kernels."""
+"""SGD, Adam and AdamW on PyTorch's fused kernels."""
 
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-OPTIMIZERS = ("adam", "sgd")
+OPTIMIZERS = ("adam", "adamw", "sgd")
 Group = tuple[list[nn.Parameter], float]
 
 
 class Optimizer:
-    """Adam or SGD with momentum: one learning rate a group, and one factor on all of them.
+    """Adam, AdamW or SGD with momentum: one learning rate a group, and one factor on all of them.
 
     It gives the bits of PyTorch's optimiser classes. Those import PyTorch's compiler, which takes as long as importing
     PyTorch itself, and keep the learning rate in a number, which a recorded step could not change.
@@ -18,14 +18,24 @@ class Optimizer:
     Parameters
     ----------
     groups : iterable of (parameters, learning rate at factor 1)
-    kind : {"adam", "sgd"}
+    kind : {"adam", "adamw", "sgd"}
     momentum : float
-        0 … 1. With "adam" its β1; β2 is .999 and ε 1e-8.
+        0 … 1. With "adam" and "adamw" their β1; β2 is .999 and ε 1e-8.
     weight_decay : float
-        ≥ 0, added to the gradient as that factor times the weights.
+        ≥ 0, added to the gradient as that factor times the weights; with "adamw" the weights shrink by that factor
+        times the learning rate instead.
+    clip_norm : float, optional
+        > 0: gradients that are longer, all of one step together, are scaled to this length.
     """
 
-    def __init__(self, groups: Iterable[Group], kind: str = "sgd", momentum: float = 0.0, weight_decay: float = 0.0):
+    def __init__(
+        self,
+        groups: Iterable[Group],
+        kind: str = "sgd",
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ):
         if kind not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {kind!r}; choose one of: {', '.join(OPTIMIZERS)}")
         if not 0 <= momentum < 1:
@@ -33,7 +43,7 @@ class Optimizer:
         if not weight_decay >= 0:
             raise ValueError(f"weight_decay={weight_decay!r} must be a number of at least 0")
         self.groups = [(list(parameters), lr) for parameters, lr in groups]
-        self.kind, self.momentum, self.weight_decay = kind, momentum, weight_decay
+        self.kind, self.momentum, self.weight_decay, self.clip_norm = kind, momentum, weight_decay, clip_norm
         self.rates = [_rate(parameters[0].device, lr) for parameters, lr in self.groups]
         self._one = torch.ones((), device=self.rates[0].device if self.rates else None)
         self._group: dict[Tensor, int] = {p: k for k, (parameters, _) in enumerate(self.groups) for p in parameters}
@@ -55,7 +65,7 @@ class Optimizer:
     def step(self, parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
         """Update some parameters, in place; those without a gradient stay as they are, without weight decay too."""
         chosen: dict[int, list[tuple[Tensor, Tensor]]] = {}
-        for p, gradient in zip(parameters, gradients, strict=True):
+        for p, gradient in zip(parameters, self._clipped(gradients), strict=True):
             if gradient is not None:
                 chosen.setdefault(self._group[p], []).append((p, gradient))
         for k, pairs in chosen.items():
@@ -77,7 +87,7 @@ class Optimizer:
             else:
                 mean, square, counts = state
                 torch._foreach_add_(counts, [self._one] * len(counts))
-                torch._fused_adam_(
+                (torch._fused_adam_ if self.kind == "adam" else torch._fused_adamw_)(
                     weights,
                     slopes,
                     mean,
@@ -92,6 +102,14 @@ class Optimizer:
                     amsgrad=False,
                     maximize=False,
                 )
+
+    def _clipped(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+        """Return the gradients, none of which changes, as long as they may be."""
+        given = [gradient for gradient in gradients if gradient is not None]
+        if self.clip_norm is None or not given:
+            return gradients
+        factor = (self.clip_norm / (nn.utils.get_total_norm(given) + 1e-6)).clamp(max=1.0)
+        return [None if gradient is None else gradient * factor for gradient in gradients]
 
     def state(self) -> list[list[Tensor]]:
         """Return what is known of every parameter, in the order of the groups."""
