@@ -879,6 +879,15 @@ def test_rows_without_a_known_label_are_not_scored(pooled, arrays):
             fitted.score(x, labels)
 
 
+def test_names_of_columns_are_kept_as_scikit_learn_keeps_them(fitted, arrays, tmp_path):
+    table = pd.DataFrame(arrays.x, columns=[f"f{k}" for k in range(arrays.x.shape[1])])
+    named = adapter().fit(table, arrays.y, table + 1)
+    for model in (named, DomainAdapter.load(named.save(tmp_path / "named"))):
+        assert model.feature_names_in_.tolist() == list(table.columns)
+    assert not hasattr(fitted, "feature_names_in_")
+    assert not hasattr(adapter(), "feature_names_in_")
+
+
 def test_columns_of_one_name_are_refused(arrays):
     frame = pd.DataFrame(arrays.x, columns=["u", "v", "u"])
     with pytest.raises(ValueError, match="several columns named 'u'"):

@@ -330,6 +330,13 @@ class Adapter(BaseEstimator, ABC):
         """Return domains of target rows without labels, and without a source."""
 
     @property
+    def feature_names_in_(self) -> np.ndarray:
+        """Names of the columns, (d,), where the training data had some; there is no such attribute elsewhere."""
+        if getattr(self, "columns_", None) is None:
+            raise AttributeError("feature_names_in_: the estimator is not fitted, or the data had no column names")
+        return np.array(self.columns_, dtype=object)
+
+    @property
     @abstractmethod
     def _outputs(self) -> int:
         """How many numbers the label head predicts."""
@@ -878,6 +885,8 @@ class DomainAdapter(ClassifierMixin, Adapter):
     classes_ : ndarray (K,)
     n_features_in_ : int
         Columns of a table, or channels of images.
+    feature_names_in_ : ndarray (n_features_in_,)
+        Names of the columns, where the data had some; tables are put into their order.
     network_ : Network
     history_ : list of dict
         "step" and the loss terms, every ``log_every`` steps and at the last.
