@@ -192,6 +192,7 @@ def test_clipped_gradients_train_what_else_diverges(arrays):
         ({"lr": float("nan")}, "lr=nan must be"),
         ({"clip_norm": 0}, "clip_norm=0 must be a number above 0, or None"),
         ({"clip_norm": "1"}, "clip_norm='1' must be a number above 0"),
+        ({"clip_norm": True}, "clip_norm=True must be a number above 0"),
         ({"averaging": 1.0}, r"averaging=1.0 must lie in \[0, 1\)"),
         ({"averaging": float("nan")}, "averaging=nan must lie"),
         ({"optimizer": "lbfgs"}, "unknown optimizer 'lbfgs'; choose one of: adam, adamw, sgd"),
@@ -884,6 +885,7 @@ def test_names_of_columns_are_kept_as_scikit_learn_keeps_them(fitted, arrays, tm
     named = adapter().fit(table, arrays.y, table + 1)
     for model in (named, DomainAdapter.load(named.save(tmp_path / "named"))):
         assert model.feature_names_in_.tolist() == list(table.columns)
+        assert model.feature_names_in_.dtype == object
     assert not hasattr(fitted, "feature_names_in_")
     assert not hasattr(adapter(), "feature_names_in_")
 

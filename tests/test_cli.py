@@ -1122,9 +1122,10 @@ def test_the_same_comparison_goes_on_and_another_one_starts_anew(many, compare):
     assert compare("--set", "lr=0.01", "--checkpoints", "3", "--seeds", "1")[0] == 0
 
 
-def test_two_commands_do_not_share_a_run_folder(many, compare, adapt, dann_):
+def test_two_commands_do_not_share_a_run_folder(many, compare, adapt, dann_, model):
     with runs.alone("one"):
         for code, _, error in (
+            dann_("adapt", "--model", model, "--target", "field.csv", "--label", "species", "--out", "one"),
             compare("--out", "one"),
             adapt("--out", "one"),
             dann_("reproduce", "moons", "--out", "one"),

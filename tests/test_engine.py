@@ -240,6 +240,23 @@ def fitted(arrays, repeat, monkeypatch, steps=12, backbone=None, labelled=False,
     return adapter, len(made)
 
 
+def test_trainings_are_recorded_where_that_pays(arrays, monkeypatch):
+    made = []
+    monkeypatch.setattr(dann.engine, "record", lambda step, *args, **kw: made.append(1) or record(step, *args, **kw))
+    for steps in (99, 100):
+        DomainAdapter(backbone=MLP((4,)), steps=steps, batch_size=4, device="cpu").fit(arrays.x, arrays.y, arrays.xt)
+        assert len(made) == (steps == 100)
+
+
+@pytest.mark.parametrize(("optimizer", "swing"), [("adam", 0.01), ("adamw", 0.01), ("sgd", 0.0)])
+def test_guards_know_how_far_an_optimiser_swings(optimizer, swing, arrays, monkeypatch):
+    seen, guards = [], dann.adapter.Guards
+    monkeypatch.setattr(dann.adapter, "Guards", lambda *args: seen.append(args[4]) or guards(*args))
+    adapter = DomainAdapter(backbone=MLP((4,)), optimizer=optimizer, lr=0.01, steps=2, batch_size=4, device="cpu")
+    adapter.fit(arrays.x, arrays.y, arrays.xt)
+    assert seen == [swing]
+
+
 SETTINGS = {
     "dann": {},
     "constant weight": {"method": DANN(weight=0.3, schedule="constant", lr_multiplier=3.0, label_smoothing=0.1)},

@@ -82,6 +82,12 @@ def test_gradients_are_clipped_as_pytorch_clips_them(clip_norm):
     assert all(slope is None or torch.equal(slope, before) for slope, before in zip(slopes, kept, strict=True))
 
 
+def test_gradients_whose_squares_are_infinite_are_clipped_too():
+    weight = nn.Parameter(torch.ones(2))
+    Optimizer([([weight], 0.1)], "sgd", clip_norm=1.0).step([weight], [torch.tensor([3e30, 0.0])])
+    assert weight.tolist() == pytest.approx([0.9, 1.0])
+
+
 @pytest.mark.parametrize("settings", SETTINGS)
 def test_it_goes_on_from_its_state(settings):
     whole, optimizer, _, _ = both(**settings)

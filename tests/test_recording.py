@@ -3,6 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from dann.recording import _own_function, _Tape, captured, record
 
@@ -188,6 +189,32 @@ def test_a_function_of_the_same_name_is_taken_only_if_it_does_the_same(monkeypat
     run = recorded(lambda x: (x.mul(x),), torch.full((2,), 3.0))
     assert calls == [torch.ops.aten.mul.Tensor]
     assert run(torch.full((2,), 3.0))[0].tolist() == [9, 9]
+
+
+def test_a_recording_calls_pytorchs_functions_in_inference_mode(monkeypatch):
+    run, seen, mul = recorded(lambda x: (x.mul(x),), torch.ones(2)), [], torch.mul
+    monkeypatch.setattr(torch, "mul", lambda *args: seen.append(torch.is_inference_mode_enabled()) or mul(*args))
+    run(torch.ones(2))
+    assert seen == [True]
+
+
+def test_functions_are_builtin_and_take_the_same_arguments():
+    x, aten = torch.randn(4, 3), torch.ops.aten
+    assert _own_function(aten.view.default, (x, [12]), {}) is torch.Tensor.view
+    assert _own_function(aten.split.Tensor, (x, 2), {}) is aten.split.Tensor  # torch.split is of Python
+    for given in ({}, {"memory_format": torch.contiguous_format}):  # torch.empty_like adds pin_memory
+        assert _own_function(aten.empty_like.default, (x,), given) is aten.empty_like.default
+
+
+def test_a_random_state_that_is_set_is_no_part_of_a_recording():
+    weight = torch.ones(3, requires_grad=True)
+
+    def twice(x):  # the backward pass sets the state back, to drop the same units
+        hidden = checkpoint(lambda x: F.dropout(x * weight, 0.5), x, use_reentrant=False)
+        return torch.autograd.grad(hidden.sum(), [weight])
+
+    with pytest.warns(UserWarning, match="not compiled: .*the state of random numbers is set"):
+        assert recorded(twice, torch.ones(3)) is None
 
 
 def test_looking_for_functions_does_nothing_else():

@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import json
 import os
 import pickle
@@ -357,7 +359,40 @@ def test_a_run_folder_is_for_one_process_at_a_time(tmp_path):
 def test_what_a_killed_process_held_is_free(tmp_path):
     code = f"import os, dann.runs; held = dann.runs.alone({str(tmp_path)!r}); held.__enter__(); os._exit(1)"
     subprocess.run([sys.executable, "-c", code], check=False)
-    assert os.listdir(tmp_path) == [".lock"]
+    assert os.listdir(tmp_path) == [".dann-lock"]
     with runs.alone(tmp_path):
         pass
     assert os.listdir(tmp_path) == []
+
+
+def test_an_error_leaves_no_lock_and_no_empty_folder(tmp_path):
+    with pytest.raises(KeyError), runs.alone(tmp_path / "a" / "b"):
+        raise KeyError
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_lock_that_its_owner_deleted_in_between_is_none(tmp_path, monkeypatch):
+    def late(file, flags):
+        (tmp_path / ".dann-lock").unlink()
+        return flock(file, flags)
+
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(ValueError, match="another dann that is running"), runs.alone(tmp_path):
+        pass
+
+
+def test_folders_without_locks_and_lost_locks_are_no_trouble(tmp_path, monkeypatch):
+    def none(file, flags):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with runs.alone(tmp_path):
+        (tmp_path / ".dann-lock").unlink()
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_file_is_no_run_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file is a file and cannot be the run folder"), runs.alone(tmp_path / "file"):
+        pass

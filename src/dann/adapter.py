@@ -331,7 +331,7 @@ class Adapter(BaseEstimator, ABC):
 
     @property
     def feature_names_in_(self) -> np.ndarray:
-        """Names of the columns, (d,), where the training data had some; there is no such attribute elsewhere."""
+        """Names of the columns as text, (d,), where the training data had some; else there is no such attribute."""
         if getattr(self, "columns_", None) is None:
             raise AttributeError("feature_names_in_: the estimator is not fitted, or the data had no column names")
         return np.array(self.columns_, dtype=object)
@@ -523,7 +523,9 @@ class Adapter(BaseEstimator, ABC):
         if not isinstance(self.lr, (int, float, np.number)) or not self.lr > 0:
             raise ValueError(f"lr={self.lr!r} must be a number above 0")
         clip = self.clip_norm
-        if clip is not None and (not isinstance(clip, (int, float, np.number)) or not clip > 0):
+        if clip is not None and (
+            isinstance(clip, bool) or not isinstance(clip, (int, float, np.number)) or not clip > 0
+        ):
             raise ValueError(f"clip_norm={clip!r} must be a number above 0, or None for gradients as they are")
         if not isinstance(self.averaging, (int, float, np.number)) or not 0 <= self.averaging < 1:
             raise ValueError(f"averaging={self.averaging!r} must lie in [0, 1): 0 is none, .998 a usual decay")

@@ -482,7 +482,7 @@ def _go_on(
     from .domains import is_unknown
     from .experiments.adapt import write_predictions
     from .methods import METHODS, method_of
-    from .runs import write_report
+    from .runs import alone, write_report
 
     made = method_of(method)
     if not made.source_free:
@@ -493,8 +493,6 @@ def _go_on(
     saved, predictions = folder / "model.safetensors", folder / "target_predictions.csv"
     _check_kept((file, target), (json, saved, predictions))
     _check_kept((folder,), (json,))
-    if other := [name for name in ("study.json", "comparison.json") if (folder / name).exists()]:
-        raise ValueError(f"{folder} holds the run of another command ({other[0]}): give another folder with --out")
     before = DomainAdapter.load(model, device=device)
     settings = _settings(given)
     _check_names("--set", settings, DomainAdapter(made).get_params(), method)
@@ -502,7 +500,9 @@ def _go_on(
     labels = [] if rows.y is None else _known(rows)
     judged = not all(is_unknown(label, before.classes_) for label in labels)
     scores = [before.evaluate(rows, labels)] if judged else []
-    with _progress() as on_progress:
+    with alone(folder), _progress() as on_progress:
+        if other := [name for name in ("study.json", "comparison.json") if (folder / name).exists()]:
+            raise ValueError(f"{folder} holds the run of another command ({other[0]}): give another folder with --out")
         later = before.adapt_to(
             rows,
             method,
@@ -510,8 +510,8 @@ def _go_on(
             random_state=seed,
             **settings,
         )
-    write_predictions(predictions, later, rows)
-    later.save(saved)
+        write_predictions(predictions, later, rows)
+        later.save(saved)
     _say(f"{method} went on from {file} for {later.steps} steps with lr {later.lr:g}.")
     if judged:
         scores.append(later.evaluate(rows, labels))

@@ -108,7 +108,8 @@ class Optimizer:
         given = [gradient for gradient in gradients if gradient is not None]
         if self.clip_norm is None or not given:
             return gradients
-        factor = (self.clip_norm / (nn.utils.get_total_norm(given) + 1e-6)).clamp(max=1.0)
+        lengths = torch._foreach_norm(given, 2, dtype=torch.float64)  # squares of large numbers are infinite in float32
+        factor = (self.clip_norm / (torch.linalg.vector_norm(torch.stack(lengths)) + 1e-6)).clamp(max=1.0).float()
         return [None if gradient is None else gradient * factor for gradient in gradients]
 
     def state(self) -> list[list[Tensor]]:

@@ -124,6 +124,7 @@ class _Tape(_Operations):
         super().__init__()
         self.calls: list[tuple[Any, Any, Any, Any]] = []
         self.obstacle: str | None = None
+        self.drawn = torch.get_rng_state()
 
     def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if operation.namespace == "profiler":
@@ -135,7 +136,12 @@ class _Tape(_Operations):
         if any(isinstance(value, torch.Generator) for value in tree_leaves((args, kwargs))):
             self.obstacle = self.obstacle or f"{operation}{_called_at()}"
         new = args[0].clone() if operation is aten.lift_fresh.default else None  # a tensor made from Python's numbers
+        draws = torch.Tag.nondeterministic_seeded in operation.tags
+        if draws and not torch.equal(torch.get_rng_state(), self.drawn):
+            self.obstacle = self.obstacle or f"the state of random numbers is set{_called_at()}"
         result = operation(*args, **(kwargs or {}))
+        if draws:
+            self.drawn = torch.get_rng_state()
         if new is None:
             self.calls.append((operation, args, kwargs or {}, result))
         else:

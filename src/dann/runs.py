@@ -37,26 +37,33 @@ def alone(folder: str | os.PathLike[str]) -> Iterator[None]:
     Raises
     ------
     ValueError
-        Another process has it. The lock ends with that process, however it ends.
+        Another process has it, or it is a file. The lock ends with its process, however that ends.
     """
-    from filelock import FileLock, Timeout
+    import fcntl
 
     folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file and cannot be the run folder: give another name")
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(f"{folder} is the run folder of another dann that is running: wait, or give another") from None
-    try:
-        yield
-    finally:
-        Path(lock.lock_file).unlink(missing_ok=True)
-        lock.release()
-        with suppress(OSError):  # one that is not empty stays, and those around it
-            for place in made:
-                place.rmdir()
+    path = folder / ".dann-lock"
+    with open(path, "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = os.fstat(file.fileno()).st_nlink > 0  # its owner may have deleted it in between
+        except BlockingIOError:
+            free = False
+        except OSError:  # a file system without locks
+            free = True
+        if not free:
+            raise ValueError(f"{folder} is the run folder of another dann that is running: wait, or give another")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            with suppress(OSError):  # one that is not empty stays, and those around it
+                for place in made:
+                    place.rmdir()
 
 
 def write(path: str | os.PathLike[str], content: bytes | str) -> Path:
