@@ -494,7 +494,7 @@ def test_a_module_of_ones_own_is_trained_as_a_copy_and_its_frozen_part_is_kept(a
 def test_a_model_with_a_module_of_ones_own_is_loaded_with_it(arrays, tmp_path):
     model = adapter(backbone=OwnNet()).fit(arrays.x, arrays.y, arrays.xt)
     path = model.save(tmp_path / "m.safetensors")
-    with pytest.raises(ModelFileError, match=r"trained with backbone=… of your own: load.path, backbone=..."):
+    with pytest.raises(ModelFileError, match=r"trained with backbone=… of your own, .* load.path, backbone=..."):
         DomainAdapter.load(path)
     loaded = DomainAdapter.load(path, backbone=OwnNet())
     np.testing.assert_array_equal(loaded.predict_proba(arrays.xt), model.predict_proba(arrays.xt))
@@ -512,7 +512,7 @@ def test_a_method_of_ones_own_is_one_class(arrays, tmp_path):
     assert model.history_[0].keys() == {"step", "label", "gap"}
     assert model.history_[0]["gap"] == 0  # its own schedule over the progress
     path = model.save(tmp_path / "m.safetensors")
-    with pytest.raises(ModelFileError, match=r"trained with method=… of your own: load.path, method=..."):
+    with pytest.raises(ModelFileError, match=r"trained with method=… of your own, .* load.path, method=..."):
         DomainAdapter.load(path)
     loaded = DomainAdapter.load(path, method=Pull())
     np.testing.assert_array_equal(loaded.predict_proba(arrays.xt), model.predict_proba(arrays.xt))

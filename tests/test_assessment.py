@@ -519,8 +519,20 @@ def test_a_model_of_one_class_is_told():
     rows = np.random.default_rng(1)
     y = (rows.random(300) < 0.05).astype(int)
     rare = [replace(e, source_y=y, target_logits=np.tile([3.0, 0.0], (300, 1))) for e in trainings(0.9)]
-    reasons = assess({"source-only": trainings_of(y, rare), "dann": rare}).reasons
-    assert any("dann: it takes 100% of the target's rows for one class, source-only" in reason for reason in reasons)
+    found = assess(
+        {"source-only": trainings_of(y, rare), "dann": rare, "mcc": trainings_of(y, trainings(0.9)), "cdan": rare}
+    )
+    told = [
+        reason.split(":")[0] for reason in found.reasons if "takes 100% of the target's rows for one class" in reason
+    ]
+    assert told == ["dann", "cdan"]
+
+
+def test_candidates_that_are_ruled_out_are_listed():
+    lost = trainings(0.9, source=0.6)
+    found = assess({"source-only": trainings(0.7), "dann": lost, "mcc": trainings(0.8)})
+    assert found.ruled_out == found.report()["ruled_out"] == ["dann"]
+    assert "dann" in found.estimates
 
 
 def test_an_estimate_that_one_class_alone_would_have_is_told():

@@ -223,7 +223,7 @@ def test_models_keep_their_augmentation(arrays, tmp_path):
     assert DomainAdapter.load(adapter.save(tmp_path / "m.safetensors")).augmentation == made
     own = DomainAdapter(augmentation=Negative(), steps=2).fit(arrays.x, arrays.y, arrays.xt)
     path = own.save(tmp_path / "own.safetensors")
-    with pytest.raises(ValueError, match=r"trained with augmentation=… of your own: load.path, augmentation=..."):
+    with pytest.raises(ValueError, match=r"trained with augmentation=… of your own, .* load.path, augmentation=..."):
         DomainAdapter.load(path)
     assert DomainAdapter.load(path, augmentation=Negative()).augmentation == Negative()
 

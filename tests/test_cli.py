@@ -7,6 +7,7 @@ import pickle
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -1135,6 +1136,24 @@ def test_two_commands_do_not_share_a_run_folder(many, compare, adapt, dann_, mod
     assert not Path("one").exists()
 
 
+def test_another_unit_is_asked_about_once(write, compare, adapt, dann_, undrawn):
+    write("lab.csv", 120)
+    write("field.csv", 110, 3.0, change=lambda rows: [{**row, "b": 1e6 * float(row["b"])} for row in rows])
+    search = ("--search", "lr=1e-3:1e-2", "--trials", "2", "--set", "steps=4")
+    files = ("--source", "lab.csv", "--target", "field.csv", "--label", "species")
+    for command in (compare, adapt, lambda: dann_("tune", *files, *search)):
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            assert command()[0] == 0
+        assert ["'b': values vary about 1e+6 times" in str(w.message) for w in warned].count(True) == 1
+
+
+def test_arrays_have_no_columns_to_tell_sources_apart_by(refused):
+    np.savez("lab.npz", X=np.zeros((20, 3)), y=np.arange(20) % 2, who=np.arange(20) % 3)
+    because = "--domain who: the source has no such column; it has: none with a name; arrays have none: in Python"
+    refused("compare", "--source", "lab.npz", "--target", "lab.npz", "--domain", "who", because=because)
+
+
 def test_a_narrow_terminal_shows_every_number(many, compare, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     out = compare()[1]
@@ -1149,6 +1168,7 @@ def test_a_narrow_terminal_shows_every_number(many, compare, monkeypatch):
         (("--methods", "daan"), "unknown method 'daan'"),
         (("--methods", "target-only"), "target-only trains on target labels"),
         (("--methods", ","), "nothing to compare source-only with"),
+        (("--methods", "dann,mcc,dann"), "--methods names dann twice"),
         (("--seeds", "0"), "seeds=0 must be at least 1"),
         (("--set", "random_state=3"), "--set random_state=… is not taken: give --seeds"),
         (("--search", "lr=1:2"), "--search"),
@@ -1172,7 +1192,9 @@ def test_assess_judges_new_rows_with_what_compare_left(many, compare, write, dan
     assert code == 0, error
     found = json.loads(Path("later.json").read_text())
     assert f"Verdict: {found['sentence']}" in out
-    assert "source-only" in found["estimates"]
+    for name, e in found["estimates"].items():
+        assert re.search(rf"^{name} +{e['accuracy']:.2f} \[{e['low']:.2f}, {e['high']:.2f}\]", out, flags=re.MULTILINE)
+    assert list(found["estimates"]) == ["source-only", "dann", "mcc"]
     write("few.csv", 90, 3.2, labels=("cat", "dog", "", "", "", ""))
     assert dann_("assess", "runs/compare", "--target", "few.csv", "--label", "species", "--json", "few.json")[0] == 0
     widths = [e["high"] - e["low"] for e in (found["estimates"]["source-only"],)]

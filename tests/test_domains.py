@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +20,23 @@ def with_value(value, row=3, column=1, dtype=np.float64):
     x = X.astype(dtype)
     x[row, column] = value
     return x
+
+
+# units
+
+
+@pytest.mark.parametrize("factor", [1e6, 1e-6])
+def test_columns_in_another_unit_are_asked_about(factor):
+    rng = np.random.default_rng(0)
+    x, names = rng.normal(size=(40, 3)), ["mass", "width", "age"]
+    table = pd.DataFrame(x, columns=names)
+    with pytest.warns(UserWarning, match=r"column 'width': values vary .* is that another unit\?"):
+        Domains.from_arrays(table, np.arange(40) % 2, table * [1, factor, 5])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Domains.from_arrays(table, np.arange(40) % 2, table * [1, 0, 40] + [0, 3, 0])  # a constant has no unit
+        rare = (rng.random((5000, 1)) < 0.5), (rng.random((5000, 1)) < 0.001)
+        Domains.from_arrays(rare[0], np.arange(5000) % 2, rare[1])
 
 
 # features that are refused

@@ -6,6 +6,8 @@ import pickle
 import struct
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,6 +91,46 @@ def test_a_write_makes_the_folders_and_leaves_one_readable_file(tmp_path):
     assert path.read_text() == "content"
     assert path.stat().st_mode & 0o777 == 0o644
     assert os.listdir(path.parent) == ["c.txt"]
+
+
+def test_pipes_and_devices_are_written_to_and_not_replaced(tmp_path):
+    pipe, found = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: found.append(pipe.read_text()))
+    reader.start()
+    runs.write(pipe, "content")
+    reader.join()
+    assert found == ["content"]
+    assert pipe.is_fifo()
+    runs.write("/dev/null", "content")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_what_stands_for_an_open_file_is_written_to(tmp_path):
+    with open(tmp_path / "out", "w") as file:
+        name = f"/proc/self/fd/{file.fileno()}"
+        if not os.path.exists(name):
+            pytest.skip("this system has no /proc")
+        assert runs.write(name, "content") == Path(name)
+    assert (tmp_path / "out").read_text() == "content"
+
+
+def test_a_link_to_a_file_is_replaced_and_the_file_stays(tmp_path):
+    """A run folder of somebody else's may hold links to anywhere."""
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    runs.write(tmp_path / "link", "content")
+    assert (tmp_path / "precious").read_text() == "kept"
+    assert (tmp_path / "link").read_text() == "content"
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_by_the_files_own_name(tmp_path, monkeypatch):
+    def closed(*_):
+        raise PermissionError(13, "Permission denied", ".c.txt.0123")
+
+    monkeypatch.setattr(os, "replace", closed)
+    with pytest.raises(PermissionError, match=r"Permission denied: '.*/c.txt'"):
+        runs.write(tmp_path / "c.txt", "content")
 
 
 def test_a_write_never_touches_the_permissions_of_new_files_which_are_those_of_all_threads(tmp_path, monkeypatch):

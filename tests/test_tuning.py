@@ -100,7 +100,7 @@ def test_another_search_in_the_same_file_is_refused_and_the_same_goes_on_with_ot
     assert len(set(more)) == 4
     others = {"validator": "entropy"}, {"adapter": base(steps=5)}, {"space": {"lr": (0.1, 0.2)}}, {"y": 1 - data[1]}
     for other in others:
-        with pytest.raises(ValueError, match="holds a search with other data, settings, space or validator"):
+        with pytest.raises(ValueError, match="holds a search with other data, settings, space, method, seed or"):
             tune(**{**search, **other})
 
 

@@ -1195,7 +1195,11 @@ def named(value: Any, make: Callable[[str], Any], given: Any, what: str) -> Any:
     if isinstance(value, str):
         return value if given is None else given
     if given is None and value["name"] is None:
-        raise runs.ModelFileError(f"this model was trained with {what}=… of your own: load(path, {what}=...)")
+        more = f"methods={{name: {what}}}" if what == "method" else f"adapter=DomainAdapter({what}=...)"
+        raise runs.ModelFileError(
+            f"this model was trained with {what}=… of your own, which no file holds: in Python load(path, {what}=...) "
+            f"takes it, for a comparison reassess(folder, rows, {more})"
+        )
     made = make(value["name"]) if given is None else given
     if not value["params"] or not hasattr(made, "set_params"):
         return made

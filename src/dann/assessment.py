@@ -68,6 +68,8 @@ class Assessment:
     rows_to_label : int or None
         Target rows, drawn at random, whose labels would tell the two best apart to within 5 points.
     shift : Diagnosis or None
+    ruled_out : list of str
+        Candidates that are not taken, whatever their estimate: an alarm stands, or they have lost the source.
     """
 
     decision: str
@@ -77,6 +79,7 @@ class Assessment:
     estimates: dict[str, Estimate] = field(default_factory=dict)
     rows_to_label: int | None = None
     shift: Diagnosis | None = None
+    ruled_out: list[str] = field(default_factory=list)
 
     def report(self) -> dict[str, Any]:
         """Return all of it as JSON values."""
@@ -221,6 +224,7 @@ def assess(
                     "can be told without labels is wrong here"
                 )
     reasons += [f"{name} is ruled out: {'; '.join(why)}" for name, why in ruled_out.items()]
+    reasons += of_one_class({name: e for name, e in candidates.items() if name not in ruled_out}, baseline)
     own = estimates[baseline].parts["input-ami"]
     gains = {name: e.parts["input-ami"] - own for name, e in estimates.items() if name not in {*ruled_out, baseline}}
     best = max(gains, key=gains.__getitem__, default=None)
@@ -228,8 +232,8 @@ def assess(
     reasons += shift.sentences()
     if gone := int((np.array(shift.weights or [1.0]) < ABSENT).sum()):
         reasons.append(
-            f"{gone} of {reference.n_classes} classes: {baseline} hardly predicts them for the target; if it lacks "
-            "them, clusters mislead, as many as there are classes, and so may this verdict"
+            f"{gone} of {reference.n_classes} classes: {baseline} hardly predicts them for the target; if the target "
+            "lacks them, the clusters, as many as there are classes, mislead, and so may this verdict"
         )
     unseen = reference.n_classes - len(np.unique(reference.source_y))
     if unseen:
@@ -262,13 +266,12 @@ def assess(
         rivals = [rival, *gains, *ruled_out]
         decision, choice = by_labels(decision, choice, candidates, labelled, rivals, baseline, needed, reasons)
     told = choice if choice != baseline or best is None else best
-    reasons += of_rare_classes(told, candidates, baseline, estimates[told].accuracy, labelled)
+    reasons += of_rare_classes(told, candidates, estimates[told].accuracy, labelled)
     if decision == "keep" and rival is not None and (found := open_signs(estimates[choice], choice, OPEN)):
         decision = "cannot tell"
         reasons += found
-    return Assessment(
-        decision, choice, said(decision, choice, baseline, estimates, needed), reasons, estimates, needed, shift
-    )
+    sentence = said(decision, choice, baseline, estimates, needed)
+    return Assessment(decision, choice, sentence, reasons, estimates, needed, shift, list(ruled_out))
 
 
 def doubts(trainings: Sequence[Evidence], baseline: str, best: Estimate) -> list[str]:
@@ -314,23 +317,29 @@ def one_class(trainings: Sequence[Evidence]) -> float:
     return float(np.mean([np.bincount(e.target_predicted).max() / len(e.target_predicted) for e in trainings]))
 
 
+def of_one_class(candidates: Mapping[str, Sequence[Evidence]], baseline: str) -> list[str]:
+    """Return which candidates take nearly all rows of the target for one class, where the baseline is one of them."""
+    y = candidates[baseline][0].source_y
+    most, other = np.bincount(y).max() / len(y), one_class(candidates[baseline])
+    shares = {name: one_class(trainings) for name, trainings in candidates.items() if name != baseline}
+    return [
+        f"{name}: it takes {share:.0%} of the target's rows for one class, {baseline} {other:.0%}, and "
+        f"{most:.0%} of the source are of one: look at the rare classes"
+        for name, share in shares.items()
+        if share > MOST
+    ]
+
+
 def of_rare_classes(
     name: str,
     candidates: Mapping[str, Sequence[Evidence]],
-    baseline: str,
     accuracy: float,
     labelled: tuple[np.ndarray, np.ndarray] | None,
 ) -> list[str]:
-    """Return what accuracy does not tell of a candidate where one class is much more frequent than the others."""
+    """Return whether a candidate is estimated to be no better than a model that says one class of every row."""
     found = []
-    share, other = one_class(candidates[name]), one_class(candidates[baseline])
     y = candidates[name][0].source_y
     most, whose = np.bincount(y).max() / len(y), "the source's rows"
-    if name != baseline and share > MOST:
-        found.append(
-            f"{name}: it takes {share:.0%} of the target's rows for one class, {baseline} {other:.0%}, and "
-            f"{most:.0%} of the source are of one: look at the rare classes"
-        )
     if labelled is not None and len(labelled[1]) >= LABELS:
         most, whose = np.bincount(labelled[1]).max() / len(labelled[1]), "the labelled rows"
     if accuracy <= most:

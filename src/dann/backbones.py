@@ -41,7 +41,10 @@ class Backbone(BaseEstimator):
             raise ValueError(f"the backbone {type(self).__name__} takes {fits}; these rows have shape {shape}")
         if self.ndim == 3 and min(shape[1:]) < self.smallest:
             name = type(self).__name__
-            raise ValueError(f"the backbone {name} needs images of at least {self.smallest} pixels a side; got {shape}")
+            raise ValueError(
+                f"the backbone {name} needs images of at least {self.smallest} pixels a side; got {shape}; series need "
+                "an encoder of your own"
+            )
 
 
 @dataclass

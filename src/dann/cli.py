@@ -6,6 +6,7 @@ import gc
 import hashlib
 import re
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -218,6 +219,8 @@ def compare(
     _check_kept((source, target, folder), (json, folder / "target_predictions.csv"))
     names = METHODS if methods is None else tuple(filter(None, map(str.strip, methods.split(","))))
     settings = _settings(set, {"random_state": "--seeds", "method": "--methods", "device": "--device"})
+    if twice := [name for k, name in enumerate(names) if name in names[:k]]:
+        raise ValueError(f"--methods names {twice[0]} twice: name each once")
     chosen = {name: DomainAdapter(_trainable(name), device=device) for name in names}
     known = {key: None for estimator in chosen.values() for key in estimator.get_params()}
     _check_names("--set", settings, known or DomainAdapter().get_params(), ", ".join(names))
@@ -285,6 +288,7 @@ def assess(
 ) -> None:
     """Judge a saved model on target rows: how right is it, and is it better than one of the source alone?"""
     from .adapter import DomainAdapter
+    from .experiments.comparing import estimates_of
     from .runs import write_report
     from .selection import reassess
 
@@ -305,6 +309,8 @@ def assess(
         found = adapter.assess(rows, rows.y, target_rows, _known(target_rows), baseline=below)
     if json is not None:
         write_report(json, found.report())
+    if len(found.estimates) > 1:
+        _show(estimates_of(found))
     for line in found.reasons:
         _say(f"- {line}")
     console.print(f"[bold]Verdict:[/bold] {found.sentence}", markup=True, highlight=False, soft_wrap=True)
@@ -603,7 +609,8 @@ def _read(
     rows = read_table(source, label, needs_label=True, drop=beside)
     for role, column in named.items():
         if column not in rows.beside:
-            raise ValueError(f"--{role} {column}: the source has no such column; it has: {_columns(rows)}")
+            hint = "" if rows.columns else "; arrays have none: in Python, compare takes such values beside the rows"
+            raise ValueError(f"--{role} {column}: the source has no such column; it has: {_columns(rows)}{hint}")
     kind: dict[str, Any] = {"features": rows.columns, "classes": rows.y, "width": rows.x.shape[-1]}
     target_rows = read_table(target, label, **kind, drop=beside)
     _check_dropped(drop, rows, target_rows)
@@ -766,6 +773,7 @@ def main(argv: list[str] | None = None) -> int:
     if argv is None:  # a process of its own, a second of which goes to collecting what libraries made, which stays
         gc.set_threshold(10_000)
         atexit.register(gc.freeze)
+        warnings.formatwarning = lambda message, *_: f"Warning: {message}\n"  # not where in the code
     try:
         app(argv, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:

@@ -12,6 +12,7 @@ UNKNOWN = -1
 MOST_CHANNELS = 16  # of images whose last axis may be theirs
 LARGEST = 1e18  # of a feature: squares of more, summed over rows, leave single precision
 SPOILED = 0.01  # of a column's deviation, that rounding to single precision may take
+UNIT = 50  # times as large and as varied: seconds in one domain and minutes in the other
 LOOKED_AT = 1_000_000  # numbers, for that
 NOTHING = 1e-12  # of a column's size: deviations of constants that were computed
 
@@ -27,6 +28,10 @@ class Batch(NamedTuple):
     target_labelled: bool = True  # False: no target label is known in the whole training
     variant: Tensor | None = None  # (n - n_source, *input) strongly varied target rows, for methods that compare views
     sizes: tuple[int, ...] = ()  # rows of each domain; empty where all source rows are of one
+
+
+class UnitWarning(UserWarning):
+    """A column looks as if one domain had it in another unit; what trains on the same rows again does not repeat it."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,8 @@ class Domains:
             )
         if rounding:
             check_precision(list(zip(("the source", "the target"), (x, x_target), rounding, strict=False)), columns)
+            if X_target is not None and (told := other_units(x, x_target, columns)):
+                warnings.warn(told, UnitWarning, stacklevel=5)
 
         in_source = np.concatenate(list(parts.values()))
         classes = np.unique(labels[in_source])
@@ -298,6 +305,25 @@ def check_precision(sides: Sequence[tuple[str, np.ndarray, np.ndarray]], names: 
             f"column {call(k)} has values around {centre[k]:.6g}, whose differences single precision loses: subtract a "
             "constant, or leave the column out"
         )
+
+
+def other_units(x: np.ndarray, x_target: np.ndarray, names: list[str] | None) -> str:
+    """Return a question about columns of two tables that look as if one domain had them in another unit, or ""."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        some = [rows[:: -(-rows.size // LOOKED_AT)].astype(np.float64) for rows in (x, x_target)]
+        spread = some[1].std(0) / some[0].std(0)
+        size = np.abs(some[1]).mean(0) / np.abs(some[0]).mean(0)
+    larger, smaller = (spread > UNIT) & (size > UNIT), (spread > 0) & (spread < 1 / UNIT) & (size < 1 / UNIT)
+    odd = np.isfinite(spread) & (larger | smaller)
+    if not odd.any():
+        return ""
+    shown = [repr(names[k]) if names else str(k) for k in np.flatnonzero(odd)[:3]]
+    more = f" and {odd.sum() - 3} more" if odd.sum() > 3 else ""
+    times = f"about 1e{np.log10(spread[odd][0]):+.0f} times"
+    return (
+        f"column {', '.join(shown)}{more}: values vary {times} as much in the target as in the source, and are as much "
+        "larger or smaller: is that another unit?"
+    )
 
 
 def numbers_from(a: np.ndarray, names: list[str] | None, what: str) -> np.ndarray:

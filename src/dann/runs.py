@@ -67,17 +67,25 @@ def alone(folder: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def write(path: str | os.PathLike[str], content: bytes | str) -> Path:
-    """Write a file under a temporary name beside it, then rename: readers see the old file or the whole new one."""
+    """Write a file under a temporary name beside it, then rename: readers see the old file or the whole new one.
+
+    Devices and pipes, and what stands for an open file, are written to: renaming would put a file in their place.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
+    if path.exists() and (not path.is_file() or path.absolute().parts[1] in ("dev", "proc")):
+        path.write_bytes(data)
+        return path
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:
         with open(temporary, "xb") as file:
             file.write(data)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, PermissionError):
+            raise PermissionError(error.errno, error.strerror, str(path)) from None
         raise
     return path
 

@@ -17,7 +17,7 @@ from . import runs
 from .adapter import DomainAdapter, TrainingDiverged, TrainingFailed, TrainingWarning, chosen, taken
 from .assessment import Assessment, assess
 from .assessment import suggest_labels as suggest
-from .domains import Domains, arrange, as_inputs, as_labels, encode, names_of, target_labels
+from .domains import Domains, UnitWarning, arrange, as_inputs, as_labels, encode, names_of, target_labels
 from .engine import Step
 from .evidence import CROWD, Evidence, NotFinite, Structure, structure_of
 from .guards import harmful
@@ -455,9 +455,10 @@ def rehearse(estimator: DomainAdapter, data: Training) -> DomainAdapter | None:
         columns = names_of(x)  # as the training has them: a few rows say nothing of how much a column varies
         source = as_inputs(taken(x, rows), "the source")
         target = as_inputs(arrange(taken(x_target, few), columns, "the target"), "the target")
-        return one.fit(
-            source, y[rows], target, **({} if sample_domain is None else {"sample_domain": sample_domain[rows]})
-        )
+        domain = {} if sample_domain is None else {"sample_domain": sample_domain[rows]}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnitWarning)
+            return one.fit(source, y[rows], target, **domain)
     except TypeError as error:
         raise ValueError(f"a setting has a value of the wrong kind: {error}") from error
     except TrainingFailed:
@@ -505,6 +506,7 @@ def trained(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TrainingWarning)  # they are kept as events
+            warnings.simplefilter("ignore", UnitWarning)
             model.fit(*data.rows, **data.of_rows, run=folder, on_step=watch)
         keep(model.steps, model)
     except TrainingFailed as failure:

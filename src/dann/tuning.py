@@ -14,7 +14,7 @@ from torch import nn
 
 from .adapter import DomainAdapter, TrainingFailed, TrainingWarning
 from .assessment import ROWS, UNTOLD
-from .domains import as_inputs, as_labels
+from .domains import UnitWarning, as_inputs, as_labels
 from .engine import Step
 from .guards import harmful
 from .identity import identity
@@ -150,6 +150,7 @@ def tune(
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", TrainingWarning)
+            warnings.simplefilter("ignore", UnitWarning)
             try:
                 model.fit(*data.rows, **data.of_rows, on_step=watch)
                 return score(model)
@@ -173,7 +174,8 @@ def tune(
     )
     if study.user_attrs.get("fingerprint", mark) != mark:
         raise ValueError(
-            f"{storage} holds a search with other data, settings, space or validator; give another, or delete it"
+            f"{storage} holds a search with other data, settings, space, method, seed or validator; give another, or "
+            "delete it"
         )
     study.set_user_attr("fingerprint", mark)
     study.sampler = optuna.samplers.TPESampler(seed=seed + 1000 * len(study.trials))  # goes on, and not anew

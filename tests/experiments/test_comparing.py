@@ -1,12 +1,13 @@
 """Tables of a comparison."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from dann import MLP, DomainAdapter, compare
-from dann.experiments.comparing import side_by_side
+from dann.experiments.comparing import columns_that_shift, estimates_of, side_by_side
 
 
 @pytest.fixture
@@ -21,10 +22,10 @@ def compared(make_arrays):
     return lambda *methods, labels=False: run(*methods, y_oracle=made.yt if labels else None)
 
 
-def printed(found):
+def printed(found, table=None):
     console = Console(width=80)
     with console.capture() as capture:
-        console.print(side_by_side(found)[0])
+        console.print(table or side_by_side(found)[0])
     return capture.get().splitlines()
 
 
@@ -45,6 +46,22 @@ def test_without_labels_the_steps_of_the_last_and_the_selected_checkpoint_are_sh
 def test_with_labels_their_accuracies_are(compared):
     header, *_ = printed(compared(labels=True))
     assert header.split()[4:] == ["last*", "selected*", "best*", "s"]
+
+
+def test_estimates_of_methods_that_are_ruled_out_are_marked(compared):
+    found = compared()
+    assert "†" not in "".join(printed(found))
+    ruled_out = replace(found, assessment=replace(found.assessment, ruled_out=["dann"]))
+    for lines in (printed(ruled_out), printed(ruled_out, estimates_of(ruled_out.assessment))):
+        marked = [line.split()[0] for line in lines if "] †" in line]
+        assert marked == ["dann"]
+        assert lines[-1].startswith("†: ruled out, whatever its estimate") or "†: ruled out" in "".join(lines)
+
+
+def test_columns_are_not_told_of_next_to_no_rows(compared):
+    found = compared()
+    assert columns_that_shift(found)
+    assert not columns_that_shift(replace(found, assessment=replace(found.assessment, estimates={})))
 
 
 def test_a_method_that_failed_has_no_checkpoints(compared, make_arrays):

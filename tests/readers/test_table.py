@@ -116,7 +116,7 @@ def test_a_damaged_table_is_told_what_is_wrong_and_where(content, because, text)
 
 
 def test_a_file_that_is_no_text_is_no_table(text, tmp_path):
-    with pytest.raises(ValueError, match="no readable CSV file"):
+    with pytest.raises(ValueError, match=r"rows.csv is no UTF-8 text \(.*0xfc.*\): save it as UTF-8"):
         read_table(text("a,label\nü,1\n", encoding="latin-1"))
     (tmp_path / "long.csv").write_text("a,label\n" + "1" * 200_000 + ",1\n")
     with pytest.raises(ValueError, match="no readable CSV file: field larger"):
@@ -387,3 +387,11 @@ def test_an_archive_under_another_name_is_no_array(arrays_file):
     path = arrays_file(X=np.eye(2))
     with pytest.raises(ValueError, match="is no readable array: it is an archive"):
         read_table(path.rename(path.with_suffix(".npy")))
+
+
+def test_text_that_numpy_would_pickle_is_told_how_to_be_stored(tmp_path):
+    np.savez(tmp_path / "rows.npz", X=np.zeros((2, 3)), y=np.array(["cat", "dog"], dtype=object))
+    with pytest.raises(
+        ValueError, match=r"rows.npz \(y\) is no readable array.*save text as np.asarray\(values, dtype='U'\)"
+    ):
+        read_table(tmp_path / "rows.npz")

@@ -1,5 +1,6 @@
 """Adapting to the user's own data: source-only and one method, side by side."""
 
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +9,7 @@ import numpy as np
 from .. import plots, runs
 from ..adapter import DomainAdapter, chosen
 from ..datasets import Labelled, Task
-from ..domains import Domains, as_labels, encode, first_text, is_unknown
+from ..domains import Domains, UnitWarning, as_labels, encode, first_text, is_unknown
 from ..readers import Table
 from ..readers.table import MISSING
 from ..selection import Training, candidate, check_sources, rehearse, save_judges, split
@@ -104,10 +105,12 @@ def adapt(
     for estimator in estimators.values():
         rehearse(estimator, Training((task.source.x, task.source.y, task.target.x), of_rows))
     enough = min(len(task.source_test.x), len(task.target_test.x)) >= 8  # rows a domain, for the proxy A-distance
-    models = {
-        name: study.fit(task, estimator, seed, method=name, pad=enough, of_rows=of_rows)
-        for name, estimator in estimators.items()
-    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnitWarning)  # asked of all rows already
+        models = {
+            name: study.fit(task, estimator, seed, method=name, pad=enough, of_rows=of_rows)
+            for name, estimator in estimators.items()
+        }
     write_predictions(study.folder / "target_predictions.csv", models[method], target)
     models[method].save(study.folder / "model.safetensors")
     keep_judges(study.folder, task, models, method)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import plots
+from ..assessment import Assessment
 from ..selection import Comparison
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+RULED_OUT = "†: ruled out, whatever its estimate; the reasons say why."
 SHOWN = 3  # columns of a table that shift the most
 
 
@@ -26,8 +28,7 @@ def side_by_side(found: Comparison) -> "list[Table]":
     for column in (*columns, "s"):
         table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for name in found.names:
-        e = found.assessment.estimates.get(name)
-        cells = [name, "" if e is None else f"{e.accuracy:.2f} [{e.low:.2f}, {e.high:.2f}]"]
+        cells = [name, estimated(found.assessment, name)]
         cells += [_number(found.mean(name, v)) for v in ("source-accuracy", "input-ami")]
         if oracle:
             cells += [_number(found.oracle(name, which)) for which in ("last", "selected", "best")]
@@ -46,6 +47,8 @@ def side_by_side(found: Comparison) -> "list[Table]":
         notes.append(
             "last: the step at the end, which all figures are of; selected: the one that input-ami would select."
         )
+    if found.assessment.ruled_out:
+        notes.append(RULED_OUT)
     table.caption = "\n".join(notes)
     choices: dict[str, list[str]] = {}
     for validator, name in found.disagreement().items():
@@ -56,6 +59,27 @@ def side_by_side(found: Comparison) -> "list[Table]":
     for name in sorted(choices, key=lambda name: -len(choices[name])):
         other.add_row(name, ", ".join(choices[name]))
     return [table, other]
+
+
+def estimates_of(found: Assessment) -> "Table":
+    """Return a table of the estimates of several models."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold", caption_justify="left")
+    table.add_column("method")
+    table.add_column("estimate", justify="right", no_wrap=True)
+    for name in found.estimates:
+        table.add_row(escape(name), estimated(found, name))
+    table.caption = RULED_OUT if found.ruled_out else None
+    return table
+
+
+def estimated(found: Assessment, name: str) -> str:
+    """Return an estimate with its interval, marked if the model is ruled out; nothing where there is none."""
+    e = found.estimates.get(name)
+    mark = " †" if name in found.ruled_out else ""
+    return "" if e is None else f"{e.accuracy:.2f} [{e.low:.2f}, {e.high:.2f}]{mark}"
 
 
 def draw(found: Comparison, path: Path) -> Path | None:
@@ -89,7 +113,7 @@ def _number(value: float | None) -> str:
 
 def columns_that_shift(found: Comparison) -> list[str]:
     """Return one sentence on the columns of a table that carry the shift, or none."""
-    if found.carriers is None:
+    if found.carriers is None or not found.assessment.estimates:  # no table, or next to no rows
         return []
     if not found.carriers:
         return ["no single column differs between the domains"]

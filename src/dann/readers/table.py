@@ -146,7 +146,9 @@ def read_csv(
         try:
             reader = csv.reader(file)
             lines = [(reader.line_num, line) for line in reader if line]
-        except (csv.Error, UnicodeDecodeError) as error:
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is no UTF-8 text ({error}): save it as UTF-8") from error
+        except csv.Error as error:
             raise ValueError(f"{path} is no readable CSV file: {error}") from error
     if not lines:
         raise ValueError(f"{path} is empty; expected a header line with the names of the columns")
@@ -331,11 +333,13 @@ def read_npz(path: Path, label: str | None, defaults: Sequence[str]) -> Table:
 
 def load_array(file: Any, path: Path, name: str = "") -> np.ndarray:
     """Read one array without unpickling anything."""
+    what = f"{path} ({name})" if name else str(path)
     try:
         array = np.load(file, allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise ValueError("it is an archive")
     except (ValueError, EOFError, OSError, MemoryError) as error:
-        what = f"{path} ({name})" if name else str(path)
-        raise ValueError(f"{what} is no readable array: {error}") from error
+        pickled = "Object arrays" in str(error)
+        hint = "; save text as np.asarray(values, dtype='U'): pickled objects could run code" if pickled else ""
+        raise ValueError(f"{what} is no readable array: {error}{hint}") from error
     return array
