@@ -206,6 +206,15 @@ def test_functions_are_builtin_and_take_the_same_arguments():
         assert _own_function(aten.empty_like.default, (x,), given) is aten.empty_like.default
 
 
+def test_functions_are_found_for_weights_too_and_not_where_they_take_other_arguments(monkeypatch):
+    x, aten = torch.ones(2), torch.ops.aten
+    weight = torch.ones(2, requires_grad=True)
+    assert _own_function(aten.add_.Tensor, (weight, x), {}) is torch.Tensor.add_
+    assert weight.tolist() == [1, 1]
+    monkeypatch.setattr(torch, "mul", len)
+    assert _own_function(aten.mul.Tensor, (x, x), {}) is aten.mul.Tensor
+
+
 def test_a_random_state_that_is_set_is_no_part_of_a_recording():
     weight = torch.ones(3, requires_grad=True)
 

@@ -434,6 +434,13 @@ def test_folders_without_locks_and_lost_locks_are_no_trouble(tmp_path, monkeypat
     assert os.listdir(tmp_path) == []
 
 
+def test_a_lock_that_links_elsewhere_is_not_followed(tmp_path):
+    (tmp_path / ".dann-lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"), runs.alone(tmp_path):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_file_is_no_run_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="file is a file and cannot be the run folder"), runs.alone(tmp_path / "file"):
