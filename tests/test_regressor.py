@@ -117,7 +117,9 @@ def test_it_is_saved_loaded_and_adapted_on(lines, tmp_path):
     assert np.array_equal(loaded.predict(xt), model.predict(xt))
     adapted = loaded.adapt_to(xt, "adabn", steps=5)
     assert not np.array_equal(adapted.predict(xt), model.predict(xt))
-    with pytest.raises(ValueError, match="is a model for regression, and DomainAdapter for classification"):
+    with pytest.raises(
+        ValueError, match="for regression, and DomainAdapter for classification: in Python, DomainRegressor.load"
+    ):
         DomainAdapter.load(tmp_path / "m.safetensors")
 
 

@@ -771,7 +771,11 @@ class Adapter(BaseEstimator, ABC):
         refuse_class(method)
         tensors, config = runs.load_model(path)
         if config.get("task") != cls.task:
-            raise runs.ModelFileError(f"{path} is a model for {config.get('task')}, and {cls.__name__} for {cls.task}")
+            other = {"regression": "DomainRegressor", "classification": "DomainAdapter"}.get(str(config.get("task")))
+            hint = f": in Python, {other}.load reads it" if other else ""
+            raise runs.ModelFileError(
+                f"{path} is a model for {config.get('task')}, and {cls.__name__} for {cls.task}{hint}"
+            )
         try:
             params = dict(config["adapter"])
             check_layers([params["method"], params["backbone"]], len(tensors))
