@@ -118,7 +118,7 @@ def test_it_is_saved_loaded_and_adapted_on(lines, tmp_path):
     adapted = loaded.adapt_to(xt, "adabn", steps=5)
     assert not np.array_equal(adapted.predict(xt), model.predict(xt))
     with pytest.raises(
-        ValueError, match="for regression, and DomainAdapter for classification: in Python, DomainRegressor.load"
+        ValueError, match="for regression, and DomainAdapter for classification: in Python, DomainRegressor"
     ):
         DomainAdapter.load(tmp_path / "m.safetensors")
 
