@@ -644,7 +644,7 @@ def test_a_run_folder_below_a_file_is_refused(files, refused_data):
 
 
 def test_a_run_folder_that_may_not_be_written_is_refused(files, refused_data, monkeypatch):
-    def forbidden(path, *_):
+    def forbidden(path, *_, **__):
         raise PermissionError(13, "Permission denied", str(path))
 
     Path("run").mkdir()
