@@ -18,7 +18,7 @@ from .streams import ArrayStream
 
 PLAIN = (bool, int, float, str)
 OF_MODULES = frozenset(vars(nn.Module()))  # attributes that every layer has
-RECORDING_PAYS = 100  # steps in which a recording earns back its hundredths of a second: benchmarks/toy.py
+RECORDING_PAYS = 100  # steps in which a recording earns back its hundredths of a second: docs/performance.md
 
 
 class Step(NamedTuple):
