@@ -17,7 +17,7 @@ from . import plane
 from .study import Experiment, Study
 from .tables import summary
 
-DIGITS_STEPS = 1500
+DIGITS_STEPS = 1200
 
 
 def digits_adapter(method: Any) -> DomainAdapter:

@@ -44,6 +44,11 @@ def far_adapter(method: Any) -> DomainAdapter:
     )
 
 
+def digits_adapter(method: Any) -> DomainAdapter:
+    """Return the demo's estimator for the digits, trained a quarter longer."""
+    return demo.digits_adapter(method).set_params(steps=1500)
+
+
 def mnist_m_adapter(method: Any) -> DomainAdapter:
     """Return the estimator for MNIST → MNIST-M: the paper's network and rates, half its batch, a tenth of its steps."""
     return demo.digits_adapter(method).set_params(backbone=MNISTNet(same_padding=False), steps=2000, lr=0.01)
@@ -66,8 +71,8 @@ SETTINGS = (
     Setting("far-blobs", lambda seed: replace(blobs(seed=seed, **FAR), name="far-blobs"), far_adapter),
     Setting("table", lambda seed: shifted_table(seed=seed), table_adapter),
     Setting("table-shares", table_shares, table_adapter),
-    Setting("digits", lambda seed: digits(seed=seed), demo.digits_adapter),
-    Setting("digits-shifted", lambda seed: label_shift(digits(seed=seed), range(5), 0.3, seed), demo.digits_adapter),
+    Setting("digits", lambda seed: digits(seed=seed), digits_adapter),
+    Setting("digits-shifted", lambda seed: label_shift(digits(seed=seed), range(5), 0.3, seed), digits_adapter),
     Setting("mnist-m", few_mnist_m, mnist_m_adapter),
 )
 

@@ -10,7 +10,7 @@ from ..backbones import MLP
 from ..methods import DANN
 from ..methods.dann import logits_of_domains
 
-STEPS = 1500
+STEPS = 1000
 ADVERSARY = DANN(weight=0.7, schedule="constant")  # constant λ, as in the paper's shallow Algorithm 1
 
 
