@@ -1379,6 +1379,9 @@ def test_no_file_that_a_run_folder_is_read_by_is_written_over(words, files, refu
 
 def test_predictions_go_into_a_file(files, refused, model):
     refused("predict", str(model), "new.csv", "-o", ".", because=". is a folder; -o takes a file")
+    refused(
+        "predict", str(model), "new.csv", "-o", "p.parquet", because="-o writes CSV, and p.parquet says something else"
+    )
 
 
 def test_folders_of_others_beside_the_trainings_stay(many, compare):

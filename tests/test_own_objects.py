@@ -235,6 +235,28 @@ def test_parts_without_names_are_refused(parts, kind, arrays):
         adapter(Mine()).fit(arrays.x, arrays.y, arrays.xt)
 
 
+class Teaching(Method):
+    """Holds a module of its own."""
+
+    def __init__(self, teacher):
+        self.teacher = teacher
+
+    def loss(self, net, source, target, progress):
+        wanted = self.teacher(target.x)
+        return {"label": self.label_loss(source, target), "apart": (wanted - target.logits).square().mean()}
+
+
+@pytest.mark.parametrize("method", [Teaching(nn.Linear(3, 2)), Sum(DANN(), Teaching(nn.Linear(3, 2)))])
+def test_weights_that_nothing_would_train_are_refused(method, arrays):
+    with pytest.raises(ValueError, match="Teaching holds weights in 'teacher' that nothing would train: return"):
+        adapter(method).fit(arrays.x, arrays.y, arrays.xt)
+
+
+def test_a_frozen_teacher_is_welcome(arrays):
+    fitted = adapter(Teaching(nn.Linear(3, 2).requires_grad_(False))).fit(arrays.x, arrays.y, arrays.xt)
+    assert fitted.history_[-1]["apart"] > 0
+
+
 def test_a_learning_rate_of_a_part_that_is_not_there_is_refused(arrays):
     @dataclass
     class Mine(Gap):

@@ -40,7 +40,7 @@ from .functional import annealing
 from .guards import Event, Guards, harmful
 from .identity import identity, is_plain
 from .machine import PRECISIONS, autocast, precision_for, rows_at_once, threads_for, tuned, usual_modes
-from .methods import METHODS, Method, SourceOnly, method_of, name_of
+from .methods import METHODS, Method, SourceOnly, Sum, method_of, name_of
 from .methods.dann import logits_of_domains
 from .metrics import classification_metrics
 from .network import Network, Normalize, initialize
@@ -641,6 +641,7 @@ class Adapter(BaseEstimator, ABC):
                 f"{type(method).__name__} builds a part {taken_names[0]!r}: the network has one; rename it"
             )
         net.parts.update(parts)
+        check_held(method, set(net.parameters()))
         drawn = ("encoder", "head") if start is not None else ()
         for player in net.players:
             if player in drawn:
@@ -1184,6 +1185,17 @@ def refuse_class(method: Any) -> None:
     """Raise where a class was given for a method of it."""
     if isinstance(method, type):
         raise TypeError(f"method={method.__name__} is a class; give an object of it: {method.__name__}()")
+
+
+def check_held(method: Method, trained: set[nn.Parameter]) -> None:
+    """Refuse a method with weights of its own that no optimiser would know of."""
+    for part in (method, *(method.methods.values() if isinstance(method, Sum) else ())):
+        for name, value in vars(part).items():
+            if isinstance(value, nn.Module) and any(p.requires_grad and p not in trained for p in value.parameters()):
+                raise ValueError(
+                    f"{type(part).__name__} holds weights in {name!r} that nothing would train: return the module "
+                    "from build, or freeze it with requires_grad_(False)"
+                )
 
 
 def given_up(events: Sequence[Event]) -> list[Event]:

@@ -412,6 +412,8 @@ def predict(
     _check_kept((model, data), (out,))
     if out.is_dir():
         raise IsADirectoryError(f"{out} is a folder; -o takes a file")
+    if out.suffix.lower() in (".npz", ".npy", ".parquet", ".json", ".xlsx"):
+        raise ValueError(f"-o writes CSV, and {out.name} says something else: give a name that ends in .csv")
     adapter = DomainAdapter.load(model, device=device)
     (rows,) = _read_for(adapter, {"the data": data}, label, drop)
     write_predictions(out, adapter, rows)
