@@ -270,6 +270,19 @@ def test_clusters_that_tell_nothing_of_the_source_are_no_sign_and_leave_all_open
     assert estimate(not_so).high - estimate(not_so).low > 0.8 > estimate(informed).high - estimate(informed).low
 
 
+def test_poor_clusters_of_the_source_leave_more_open():
+    sound = trainings(0.95)
+    poor = [replace(e, source_clusters=np.random.default_rng(0).permutation(e.source_y)) for e in sound]
+    for e in poor:  # two of three rows are in a cluster of their class
+        e.source_clusters[:200] = e.source_y[:200]
+    sure, unsure = estimate(sound), estimate(poor)
+    assert 0.05 < unsure.parts["source-ami"] < 0.4 < unsure.parts["input-ami"]
+    assert unsure.parts["relative"] == 1  # "as well as the source's", which is not known here
+    left = 1 - np.sqrt(unsure.parts["source-ami"] / unsure.parts["input-ami"])
+    assert unsure.accuracy - unsure.low == pytest.approx(assessment.SEVERAL_WIDTH * (0.03 + left), abs=0.02)
+    assert unsure.accuracy - unsure.low > 1.5 * (sure.accuracy - sure.low)
+
+
 def test_alarms_of_the_baseline_are_told():
     alarm = "accuracy on the source fell to 0.2"
     made = assess({"this model": trainings(0.9)}, baseline="this model", alarms={"this model": [alarm]})

@@ -19,7 +19,8 @@ LEVEL = 0.9  # of all intervals
 ROWS = 20  # of each domain, without which nothing can be told
 PRECISION = 0.05  # wanted half width of the interval of a gain, for the number of rows to label
 # Fixed on one half of the cases of `dann reproduce judgement`, by `fit` in experiments/judgement.py: weights of 1, of
-# ATC, of the trainings' agreement and of how far classes follow clusters; and the width of the interval.
+# ATC, of the trainings' agreement and of how far classes follow clusters; and the width of the interval, which is wider
+# than `fit` would make it now: docs/judgement.md says why.
 SEVERAL, SEVERAL_WIDTH = (-0.38, 0.15, 0.73, 0.50), 0.80
 ALONE, ALONE_WIDTH = (-0.19, 0.66, 0.55), 1.42
 LEAST_WIDTH = 0.03
@@ -45,7 +46,7 @@ class Estimate(NamedTuple):
     accuracy: float
     low: float
     high: float
-    # "atc", "agreement", "input-ami", "relative" to the source's if "told", "source", "leader", and the probability
+    # "atc", "agreement", "input-ami", "relative" to "source-ami" if "told", "source", "leader", and the probability
     # that labels have "contradicted" them
     parts: dict[str, float]
 
@@ -149,11 +150,24 @@ def estimate(trainings: Sequence[Evidence], *, rounds: int = 200, seed: int = 0)
     of = lambda signs: (rows @ signs.T.astype(float))[np.arange(rounds), random.integers(len(signs), size=rounds)]  # noqa: E731
     drawn = combined(of(certain), 1.0 if agree is None else of(agree))
     scatter = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]) - np.median(drawn)
-    error = width * (1 + LEAST_WIDTH - (min(atc, agreement, relative) if told else 0.0))
+    parts = {"atc": atc, "agreement": agreement, "input-ami": followed, "source-ami": own, "relative": relative}
+    parts |= {"told": told, "source": source}
+    error = width * left_open(parts)
     low, high = accuracy - math.hypot(error, scatter[0]), accuracy + math.hypot(error, scatter[1])
-    parts = {"atc": atc, "agreement": agreement, "input-ami": followed, "relative": relative, "told": told}
-    parts["source"] = source
     return Estimate(accuracy, max(low, 0.0), min(high, 1.0), {name: float(v) for name, v in parts.items()})
+
+
+def left_open(parts: Mapping[str, float]) -> float:
+    """Return how much the signs of an estimate leave open, from .03 to 1.03: what the weakest of them lacks to 1.
+
+    Predictions that follow the target's clusters more than the source's labels do the source's show that these clusters
+    are poor, and what is relative to them a weak sign.
+    """
+    if not parts["told"]:
+        return 1 + LEAST_WIDTH
+    own, followed = parts["source-ami"], parts["input-ami"]
+    beyond = math.sqrt(own / followed) if followed > own else 1.0
+    return 1 + LEAST_WIDTH - min(parts["atc"], parts["agreement"], parts["relative"], beyond)
 
 
 def assess(

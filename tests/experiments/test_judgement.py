@@ -160,7 +160,7 @@ def test_the_fit_finds_weights_that_estimate_and_a_width_that_covers(monkeypatch
     monkeypatch.setattr(judgement, "CHOSEN_ON", tuple(names))
     for name in names:
         parts = dict(zip(("atc", "agreement", "relative"), random.uniform(0.3, 1, 3).tolist(), strict=True))
-        parts |= {"told": 1.0, "source": 1.0}
+        parts |= {"told": 1.0, "source": 1.0, "source-ami": 1.0, "input-ami": parts["relative"] ** 2}
         truth = 0.1 + 0.5 * parts["atc"] + 0.3 * parts["relative"] + 0.01 * random.normal()
         row = {
             "dataset": name,

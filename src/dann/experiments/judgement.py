@@ -12,7 +12,7 @@ from scipy.special import entr
 
 from .. import plots
 from ..adapter import DomainAdapter, TrainingWarning
-from ..assessment import LEAST_WIDTH, LEVEL
+from ..assessment import LEVEL, left_open
 from ..datasets import (
     DatasetNotFound,
     Labelled,
@@ -409,7 +409,7 @@ def fit(report: dict[str, Any], alone: bool = False) -> tuple[list[float], float
             agreement = [] if alone else [p["agreement"]]
             names.append((row["dataset"], row["seed"]))
             signs.append([1.0, p["atc"], *agreement, p["relative"]])
-            left.append(1 + LEAST_WIDTH - (min(p["atc"], *agreement, p["relative"]) if p["told"] else 0.0))
+            left.append(left_open({**p, "agreement": 1.0} if alone else p))
             most.append(p["source"])
             truth.append(accuracy(cases[names[-1]][name]))
     x, y, case = np.array(signs), np.array(truth), np.array([f"{name} {seed}" for name, seed in names])
