@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ from dann import (
     Method,
     MNISTNet,
     ModelFileError,
+    Sum,
     TrainingDiverged,
     TrainingWarning,
 )
@@ -1126,3 +1128,166 @@ def test_a_model_of_known_parts_can_be_loaded_while_another_trains(arrays, tmp_p
 
     adapter(steps=1).fit(arrays.x, arrays.y, arrays.xt, on_step=load)
     assert len(loaded) == 1
+
+
+def test_a_model_is_that_of_the_fit_whatever_is_set_later(arrays, tmp_path):
+    backbone = MLP((8,), activation="tanh")
+    model = adapter(backbone=backbone, scaling="mean").fit(arrays.x, arrays.y, arrays.xt)
+    expected, domains = model.predict_proba(arrays.xt), model.predict_domain(arrays.xt)
+    backbone.activation = "relu"  # of the user's object, such as one that several models share
+    model.set_params(method="cdan", scaling="standard", encoding="separate")
+    model.save(tmp_path / "model.safetensors")
+    loaded = DomainAdapter.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(loaded.predict_proba(arrays.xt), expected)
+    np.testing.assert_array_equal(model.predict_domain(arrays.xt), domains)
+    later = model.adapt_to(arrays.xt, "shot", steps=1, lr=1e-9)
+    np.testing.assert_allclose(later.predict_proba(arrays.xt), expected, atol=1e-3)
+    assert (loaded.backbone.activation, loaded.scaling, loaded.encoding) == ("tanh", "mean", "joint")
+
+
+class Broken(Method):
+    def loss(self, net, source, target, progress):
+        if float(progress) > 0.5:
+            raise RuntimeError("broken")
+        return {"label": self.label_loss(source, target)}
+
+
+def test_a_fit_that_breaks_off_leaves_no_model(arrays):
+    model = adapter(Broken(), averaging=0.9)
+    with pytest.raises(RuntimeError, match="broken"):
+        model.fit(arrays.x, arrays.y, arrays.xt)
+    with pytest.raises(NotFittedError):
+        model.predict(arrays.xt)
+
+
+def test_an_interrupted_fit_leaves_the_model_as_it_stands(arrays):
+    copies = []
+
+    def interrupt(step):
+        if step.number == 2:
+            copies.append(model.snapshot())  # has the averaged weights
+            raise KeyboardInterrupt
+
+    model = adapter(averaging=0.9, steps=10)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(arrays.x, arrays.y, arrays.xt, on_step=interrupt)
+    np.testing.assert_array_equal(model.predict_proba(arrays.xt), copies[0].predict_proba(arrays.xt))
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_layers_that_are_frozen_between_steps_stay_so(compile, arrays):
+    encoder = nn.Sequential(nn.Linear(arrays.x.shape[1], 8), nn.BatchNorm1d(8), nn.ReLU())
+    model, seen = adapter(backbone=encoder, steps=200, compile=compile), []
+
+    def freeze(step):
+        norm = model.network_.encoder[1]
+        if step.number == 0:
+            norm.eval()
+        if step.number == 100:
+            model.predict(arrays.xt)
+        seen.append(int(norm.num_batches_tracked))
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "not compiled any more")
+        model.fit(arrays.x, arrays.y, arrays.xt, on_step=freeze)
+    assert seen[0] == seen[-1] > 0
+
+
+def test_an_encoder_in_evaluation_mode_is_trained_as_any(arrays):
+    encoder = nn.Sequential(nn.Linear(arrays.x.shape[1], 8), nn.BatchNorm1d(8), nn.ReLU()).eval()
+    model = adapter(backbone=encoder).fit(arrays.x, arrays.y, arrays.xt)
+    assert int(model.network_.encoder[1].num_batches_tracked) == 4
+
+
+@pytest.mark.parametrize("number", [float, np.float64])
+def test_a_recorded_training_notices_new_settings_of_any_kind(number, arrays):
+    def fit(compile):
+        model = adapter(MCC(weight=number(1)), steps=30, compile=compile)
+        decay = lambda step: setattr(model.method_, "weight", model.method_.weight * number(0.9))  # noqa: E731
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "not compiled any more")
+            return model.fit(arrays.x, arrays.y, arrays.xt, on_step=decay).predict_proba(arrays.xt)
+
+    np.testing.assert_array_equal(fit(True), fit(False))
+
+
+@pytest.mark.parametrize("change", ["scales", "part", "layer"])
+def test_a_recorded_training_notices_new_lists_parts_and_layers(change, arrays):
+    def fit(compile):
+        model = adapter(DAN() if change == "scales" else Sum(DANN(), MCC()), steps=30, compile=compile)
+
+        def on_step(step):
+            if step.number == 5 and change == "scales":
+                model.method_.scales = (8.0,)
+            if step.number == 5 and change == "part":
+                model.method_.set_params(mcc=MCC(weight=0.0))
+            if step.number == 5 and change == "layer":
+                model.network_.encoder[-1] = nn.Sigmoid()
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "not compiled any more")
+            return model.fit(arrays.x, arrays.y, arrays.xt, on_step=on_step).predict_proba(arrays.xt)
+
+    np.testing.assert_array_equal(fit(True), fit(False))
+
+
+def test_labels_of_objects_are_scored_as_they_are_trained_on(arrays):
+    y = arrays.y.astype(object)
+    model = adapter().fit(arrays.x, y, arrays.xt)
+    assert model.score(arrays.xt, arrays.yt.astype(object)) == model.score(arrays.xt, arrays.yt)
+
+
+def test_pipelines_can_name_the_features(fitted, arrays):
+    names = fitted.get_feature_names_out()
+    assert names.tolist() == [f"domainadapter{k}" for k in range(fitted.transform(arrays.xt).shape[1])]
+    steps = make_pipeline(StandardScaler(), adapter()).set_output(transform="pandas")
+    steps.fit(arrays.x, arrays.y, domainadapter__X_target=arrays.xt)
+    assert steps.transform(arrays.xt).columns.tolist() == names.tolist()
+    assert isinstance(fitted.transform(arrays.xt), np.ndarray)
+
+
+class Keeping(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.layer = nn.utils.spectral_norm(nn.Linear(width, 8))
+
+    def forward(self, x):
+        self.last = self.layer(x)  # such as for a penalty
+        return self.last.relu()
+
+
+def test_networks_that_keep_activations_can_be_copied(arrays):
+    model, copies = adapter(backbone=Keeping(arrays.x.shape[1])), []
+    model.fit(arrays.x, arrays.y, arrays.xt, on_step=lambda step: copies.append(model.snapshot()))
+    np.testing.assert_array_equal(copies[-1].predict_proba(arrays.xt), model.predict_proba(arrays.xt))
+
+
+def test_a_device_may_be_an_object(arrays, tmp_path):
+    model = adapter(device=torch.device("cpu")).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path / "run")
+    loaded = DomainAdapter.load(model.save(tmp_path / "model.safetensors"))
+    np.testing.assert_array_equal(loaded.predict(arrays.xt), model.predict(arrays.xt))
+
+
+def test_flipped_rows_are_rows(fitted, arrays):
+    x = arrays.xt.astype(np.float32)
+    np.testing.assert_array_equal(fitted.predict(x[::-1][:1]), fitted.predict(x[-1:]))
+
+
+def test_the_random_state_stays_where_an_encoder_draws_when_it_is_tried():
+    class Drawing(nn.Module):
+        def forward(self, x):
+            return x.flatten(1) + torch.randn(())
+
+    x = np.random.default_rng(0).normal(size=(20, 2, 6)).astype(np.float32)
+    before = torch.get_rng_state()
+    adapter(backbone=Drawing()).fit(x, np.arange(20) % 2, x)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_default_device_of_the_users_changes_nothing(arrays):
+    torch.set_default_device("meta")
+    try:
+        found = adapter(device="cpu").fit(arrays.x, arrays.y, arrays.xt).predict_proba(arrays.xt)
+    finally:
+        torch.set_default_device("cpu")
+    np.testing.assert_array_equal(found, adapter().fit(arrays.x, arrays.y, arrays.xt).predict_proba(arrays.xt))

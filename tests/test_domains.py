@@ -144,6 +144,27 @@ def test_missing_source_labels_are_counted_and_placed(missing):
         door(y=pd.Series([0, 1, missing, 1, 0, 1], dtype=object))
 
 
+def test_labels_of_several_kinds_are_refused():
+    with pytest.raises(ValueError, match="y mixes text and other labels, such as 'a' and 1: make all text"):
+        door(y=np.array([1, "a", 1, "a", 1, "a"], dtype=object))
+
+
+def test_text_of_any_length_makes_labels():
+    made = door(y=np.array(["cat", "dog"] * 3, dtype=np.dtypes.StringDType()))
+    assert made.classes.tolist() == ["cat", "dog"]
+
+
+def test_a_missing_value_of_pandas_is_called_so():
+    frame = pd.DataFrame({"a": pd.array([1, None, 3, 4, 5, 6], dtype="Int64"), "b": 1.0}).astype(object)
+    with pytest.raises(ValueError, match="a missing value in row 1, column 'a'; impute or drop it"):
+        door(frame, xt=frame)
+
+
+def test_what_holds_no_rows_is_named():
+    with pytest.raises(ValueError, match="the source is one dict; expected a table"):
+        door({"a": [1.0]})
+
+
 def test_another_number_of_labels_than_rows_is_refused():
     with pytest.raises(ValueError, match="one label for each of the 6 rows"):
         door(y=[0, 1, 0])

@@ -280,3 +280,16 @@ def test_a_dead_adversary_prunes_no_trial(data):
         adapter.fit(*data)
     study = tune(adapter, {"batch_size": [16]}, *data, trials=1)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE"]
+
+
+def test_a_search_leaves_the_users_objects_as_they_are(data):
+    given = DANN(weight=1.0)
+    study = tune(base(), {"method": [given], "method__weight": (0.1, 0.9)}, *data, trials=2)
+    assert given.weight == 1.0
+    assert DomainAdapter().set_params(**study.best_params).method.weight == study.best_params["method__weight"]
+
+
+def test_objects_that_no_storage_keeps_are_refused_before_anything_is_kept(data, tmp_path):
+    with pytest.raises(ValueError, match="backbone is searched among objects, which no storage keeps"):
+        tune(base(), {"backbone": [MLP((4,)), MLP((8,))]}, *data, trials=1, storage=tmp_path / "trials.log")
+    assert not (tmp_path / "trials.log").exists()

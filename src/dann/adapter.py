@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from torch import Tensor, nn
 
@@ -43,7 +43,7 @@ from .machine import PRECISIONS, autocast, precision_for, rows_at_once, threads_
 from .methods import METHODS, Method, SourceOnly, Sum, method_of, name_of
 from .methods.dann import logits_of_domains
 from .metrics import classification_metrics
-from .network import Network, Normalize, initialize
+from .network import Network, Normalize, evaluating, initialize
 from .optimizers import OPTIMIZERS, Optimizer
 from .streams import ArrayStream, tensor_of
 
@@ -94,7 +94,7 @@ class TrainingWarning(UserWarning):
     """A guard saw a training go wrong."""
 
 
-class Adapter(BaseEstimator, ABC):
+class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, ABC):
     """What `DomainAdapter` and `DomainRegressor` have in common; their parameters are those of `DomainAdapter`."""
 
     task: ClassVar[str]  # what the labels are, as model files have it
@@ -209,6 +209,8 @@ class Adapter(BaseEstimator, ABC):
         TrainingCollapsed
             A guard saw it go wrong, and ``on_collapse`` is "stop": no model either. With "source-only" the source is
             trained on instead.
+        KeyboardInterrupt
+            The model is as it stands then. After any other error there is none.
         """
         if hasattr(self, "network_"):  # a fit that fails leaves no model, not an earlier one with other labels
             del self.network_
@@ -226,7 +228,9 @@ class Adapter(BaseEstimator, ABC):
         self.columns_ = domains.columns
         self.shape_, self.dtype_ = domains.shape, str(domains.target.x.dtype)
         self.n_domains_, self.n_features_in_ = len(domains.all), domains.shape[0]
-        normalize = Normalize.fit([d.x for d in domains.all], self.scaling, self._takes_series(self.shape_))
+        with isolated_seed(self.seed_, torch.device("cpu")):  # an encoder that is tried may draw
+            series = self._takes_series(self.shape_)
+        normalize = Normalize.fit([d.x for d in domains.all], self.scaling, series)
         start = None
         self._augmentations(method, normalize)
         if self.pretrain_steps:
@@ -290,7 +294,8 @@ class Adapter(BaseEstimator, ABC):
         """
         check_is_fitted(self, "network_")
         fewer = {} if self.method_.source_free else {"lr": self.lr / 10, "steps": max(1, self.steps // 10)}
-        later = clone(self).set_params(**{"method": method, "pretrain_steps": 0, **fewer, **settings})
+        of_network = {name: self.settings_[name] for name in ("backbone", "scaling", "encoding")}
+        later = clone(self).set_params(**{**of_network, "method": method, "pretrain_steps": 0, **fewer, **settings})
         later._check_settings()
         made = later._method()
         if not made.source_free:
@@ -337,6 +342,10 @@ class Adapter(BaseEstimator, ABC):
         return np.array(self.columns_, dtype=object)
 
     @property
+    def _n_features_out(self) -> int:
+        return self.network_.dim
+
+    @property
     @abstractmethod
     def _outputs(self) -> int:
         """How many numbers the label head predicts."""
@@ -376,7 +385,13 @@ class Adapter(BaseEstimator, ABC):
             try:
                 with tuned(work):
                     self._train(net, method, stream, domains, run, on_step, repeat)
-            except TrainingFailed:
+            except KeyboardInterrupt:  # the user may want to look at it
+                if self._average is not None:
+                    self._average.copy_to_network()
+                    self._average = None
+                net.eval()
+                raise
+            except BaseException:
                 del self.network_  # which would predict all the same, one class for all rows
                 raise
         net.eval()
@@ -615,7 +630,8 @@ class Adapter(BaseEstimator, ABC):
 
         ``start`` has weights of encoder and label head, which the method's parts may copy.
         """
-        backbone = self._backbone()
+        self.settings_ = {name: kept(value) for name, value in self.get_params(deep=False).items()}
+        backbone = self.backbone_ = kept(self._backbone())
         backbone.check(self.shape_)
         encoder = backbone.encoder(self.shape_)
         dim = feature_width(encoder, normalize.encoded(self.shape_))
@@ -673,13 +689,12 @@ class Adapter(BaseEstimator, ABC):
             x = as_inputs(x, "the data")  # plain arrays are converted block by block
         match_inputs(block_of(x, slice(1)), self.shape_, np.dtype(self.dtype_), "the data")
         net = self.network_
-        net.eval()
         device = net.normalize.mean.device
         work = net.work(self.shape_)
         rows = min(len(x), rows_at_once(work, device))
         half = torch.bfloat16 if self.precision == "bf16" else torch.float32
         whole = np.empty(0)  # results kept block by block would lie scattered in memory, and nothing large fit between
-        with torch.inference_mode(), threads_for(work * rows), autocast(device, half)():
+        with torch.inference_mode(), threads_for(work * rows), autocast(device, half)(), evaluating(net):
             for i in range(0, len(x), rows):
                 block = block_of(x, slice(i, i + rows))
                 values = function(*net(tensor_of(block).to(device))).cpu().numpy()
@@ -702,29 +717,23 @@ class Adapter(BaseEstimator, ABC):
         """
         check_is_fitted(self, "network_")
         if "domain" not in self.network_.parts:
-            raise ValueError(f"the method {self.method!r} trains no domain head; DANN and DomainOnly do")
-        net, method = self.network_, self._method()
+            raise ValueError(f"the method {self.settings_['method']!r} trains no domain head; DANN and DomainOnly do")
+        net, method = self.network_, self.method_
         return self._map(X, lambda f, g: logits_of_domains(net, method.domain_input(net, f, g)).argmax(1))
 
     def config(self) -> dict[str, Any]:
         """Return the settings as JSON values: what rebuilds this estimator."""
-        params = self.get_params(deep=False)
-        for key in ("method", *OBJECTS):
-            if not isinstance(params[key], str):
-                params[key] = described(key, params[key])
-        if isinstance(self.class_weight, dict):
-            params["class_weight"] = [list(pair) for pair in self.class_weight.items()]  # JSON's keys are all text
-        return params
+        return as_json(self.get_params(deep=False))
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the model into one safetensors file: weights, and the configuration as JSON in its metadata.
+        """Write the model into one safetensors file: weights, and the settings of the training as JSON in its metadata.
 
         The file appears whole or not at all, and holds nothing that could be executed.
         """
         check_is_fitted(self, "network_")
-        adapter = self.config()
+        adapter = as_json(self.settings_)
         # what a name stands for may have other settings in later versions
-        adapter |= {"method": described("method", self.method_), "backbone": described("backbone", self._backbone())}
+        adapter |= {"method": described("method", self.method_), "backbone": described("backbone", self.backbone_)}
         config = {
             "version": runs.version(),
             "task": self.task,
@@ -1161,7 +1170,8 @@ def scored(X: Any, y: Any, sample_weight: Any, unknown: Callable[[Any], bool]) -
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     left_out = labels.ndim == 1 and np.array([unknown(label) for label in labels], dtype=bool)
     if not np.any(left_out):
-        return X, y, sample_weight
+        objects = np.asarray(y).dtype.kind == "O"  # scikit-learn takes no numbers in such
+        return X, np.array(labels.tolist()) if objects else y, sample_weight
     check_consistent_length(X, labels, sample_weight)
     known = np.flatnonzero(~left_out)
     if not len(known):
@@ -1196,6 +1206,23 @@ def check_held(method: Method, trained: set[nn.Parameter]) -> None:
                     f"{type(part).__name__} holds weights in {name!r} that nothing would train: return the module "
                     "from build, or freeze it with requires_grad_(False)"
                 )
+
+
+def kept(setting: Any) -> Any:
+    """Return a setting that later changes of the user's object do not reach; modules are large, and shared."""
+    return setting if isinstance(setting, (nn.Module, Custom)) else clone(setting, safe=False)
+
+
+def as_json(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an estimator's parameters as JSON values."""
+    made = dict(params)
+    for key in ("method", *OBJECTS):
+        if not isinstance(made[key], str):
+            made[key] = described(key, made[key])
+    if isinstance(made["class_weight"], dict):
+        made["class_weight"] = [list(pair) for pair in made["class_weight"].items()]  # JSON's keys are all text
+    made["device"] = str(made["device"])
+    return made
 
 
 def given_up(events: Sequence[Event]) -> list[Event]:

@@ -235,6 +235,8 @@ def as_inputs(x: Any, what: str, *, rounding: list[np.ndarray] | None = None) ->
     if hasattr(x, "toarray"):  # a scipy sparse matrix
         x = x.toarray()
     a = np.asarray(unmasked(x))
+    if a.ndim == 0:
+        raise ValueError(f"{what} is one {type(x).__name__}; expected a table (rows, features) or images")
     if a.dtype.kind in "OUS":
         a = numbers_from(a, names_of(x), what)
     if a.dtype.kind not in "buif":
@@ -252,9 +254,9 @@ def as_inputs(x: Any, what: str, *, rounding: list[np.ndarray] | None = None) ->
     elif a.ndim == 4 and a.shape[1] not in (1, 3, 4) and a.shape[3] in (1, 3, 4):
         a = np.moveaxis(a, 3, 1)
     if a.dtype == np.uint8 and a.ndim == 4:
-        return np.ascontiguousarray(a)
+        return contiguous(a, np.uint8)
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and that is reported below
-        given, a = a, np.ascontiguousarray(a, dtype=np.float32)
+        given, a = a, contiguous(a, np.float32)
     if not np.isfinite(a.sum(dtype=np.float64)):
         bad = np.argwhere(~np.isfinite(a))
         row, place = int(bad[0][0]), tuple(int(i) for i in bad[0][1:])
@@ -267,6 +269,12 @@ def as_inputs(x: Any, what: str, *, rounding: list[np.ndarray] | None = None) ->
     if rounding is not None and a.ndim == 2:
         rounding.append(rounded_off(given, a))
     return a
+
+
+def contiguous(a: np.ndarray, dtype: Any) -> np.ndarray:
+    """Return an array as PyTorch takes it: NumPy calls flipped ones of length 1 contiguous, with a negative stride."""
+    made = np.ascontiguousarray(a, dtype=dtype)
+    return made.copy() if min(made.strides, default=0) < 0 else made
 
 
 def rounded_off(given: np.ndarray, single: np.ndarray) -> np.ndarray:
@@ -337,6 +345,10 @@ def numbers_from(a: np.ndarray, names: list[str] | None, what: str) -> np.ndarra
             float(value)
         except (TypeError, ValueError):
             column = repr(names[place[1]]) if names and len(place) > 1 else place[1:]
+            if is_missing(value):
+                raise ValueError(
+                    f"{what} has a missing value in row {place[0]}, column {column}; impute or drop it"
+                ) from None
             raise ValueError(
                 f"{what} has {value!r} where a number belongs (row {place[0]}, column {column}); "
                 "encode text as numbers or leave the column out (--drop)"
@@ -391,8 +403,12 @@ def as_labels(y: Any, n: int, what: str, ignore: np.ndarray | None = None) -> np
     if ignore is not None and len(ignore):
         a = a.copy()
         a[ignore] = a[np.setdiff1d(np.arange(n), ignore)[0]]
-    if a.dtype == object:
+    if a.dtype.kind in "OT":  # T: NumPy's text of any length
         missing = np.array([is_missing(v) for v in a], dtype=bool)
+        text = np.array([isinstance(v, str) for v in a], dtype=bool)
+        if text.any() and not (text | missing).all():
+            some = a[text.argmax()], a[(text | missing).argmin()]
+            raise ValueError(f"{what} mixes text and other labels, such as {some[0]!r} and {some[1]!r}: make all text")
         if not missing.any():
             a = np.array(a.tolist())
     else:

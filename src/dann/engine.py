@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from .domains import Batch
+from .identity import is_plain
 from .machine import autocast
 from .network import Network
 from .optimizers import Optimizer
 from .recording import record
 from .streams import ArrayStream
 
-PLAIN = (bool, int, float, str)
 OF_MODULES = frozenset(vars(nn.Module()))  # attributes that every layer has
 RECORDING_PAYS = 100  # steps in which a recording earns back its hundredths of a second: docs/performance.md
 
@@ -70,11 +70,10 @@ def train(
     """
     device, context = stream.device, autocast(stream.device, precision)
     play, unchanged = eager(net, method, optimizer, context), None
+    net.train()
     for number in range(start, steps):
         if schedule is not None:
             optimizer.scale(schedule(number / steps))
-        if not net.training:  # the caller may have evaluated in between
-            net.train()
         batch, progress = stream.at(number), torch.full((), number / steps, device=device)  # filled there, not copied
         if repeat and number == start:
             terms, play = recorded(play, batch, progress, lambda: values_of(state_of(net, method), net.parameters()))
@@ -82,6 +81,8 @@ def train(
         else:
             terms = play(batch, progress)
         yield Step(number, terms)
+        if not net.training:  # the caller has evaluated in between; layers alone may stay in that mode
+            net.train()
         if unchanged is not None and not unchanged():
             warnings.warn("not compiled any more: method or network were changed between two steps", stacklevel=2)
             play, unchanged = eager(net, method, optimizer, context), None
@@ -170,10 +171,11 @@ def recorded(play: Play, batch: Batch, progress: Tensor, state: Callable[[], lis
 def state_of(net: Network, method: Game) -> list[tuple[dict[str, Any], str]]:
     """Return where method and layers keep what a recording holds as it is, dictionaries with their keys."""
     parts = [v for value in vars(method).values() for v in (value.values() if isinstance(value, dict) else (value,))]
-    kept = [(d, k) for d in (vars(method), *(vars(part) for part in parts if hasattr(part, "moves"))) for k in d]
+    groups = [value for value in vars(method).values() if isinstance(value, dict)]  # such as the methods of a sum
+    kept = [(d, k) for d in (vars(method), *groups, *(vars(p) for p in parts if hasattr(p, "moves"))) for k in d]
     for layer in net.modules():
         kept += [(vars(layer), k) for k in vars(layer) if k not in OF_MODULES]
-        kept += [(d, k) for d in (layer._parameters, layer._buffers) for k in d]
+        kept += [(d, k) for d in (layer._parameters, layer._buffers, layer._modules) for k in d]
     return kept
 
 
@@ -184,18 +186,17 @@ def values_of(state: Sequence[tuple[dict[str, Any], str]], parameters: Iterable[
 
 def watch(net: Network, method: Game) -> Callable[[], bool]:
     """Return a function that says whether method and network hold the same tensors and values as now."""
-    state, parameters = state_of(net, method), list(net.parameters())  # once: walking through modules is slow
+    modes = [(vars(layer), "training") for layer in net.modules()]
+    state, parameters = state_of(net, method) + modes, list(net.parameters())  # once: walking through modules is slow
     before = values_of(state, parameters)
     return lambda: all(map(is_, now := values_of(state, parameters), before)) or same(before, now)
 
 
 def same(before: Sequence[Any], after: Sequence[Any]) -> bool:
-    """Whether two lists hold the same tensors and equal numbers and names; other objects are not looked into."""
+    """Whether two lists hold the same objects, or equal numbers and names."""
 
     def equal(a: Any, b: Any) -> bool:
-        if a is b or type(a) is not type(b) or isinstance(a, Tensor):
-            return a is b
-        return type(a) not in PLAIN or a == b
+        return a is b or (type(a) is type(b) and is_plain(a) and bool(a == b))
 
     return len(before) == len(after) and all(map(equal, before, after))
 

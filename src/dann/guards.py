@@ -14,7 +14,7 @@ from .evidence import flattened
 from .functional import domain_loss
 from .methods import Method, SourceOnly
 from .methods.dann import logits_of_domains
-from .network import Network
+from .network import Network, evaluating
 from .streams import tensor_of
 
 LOOKS = 40  # in a training, at even distances of whole steps: some more where steps do not divide by it
@@ -205,8 +205,11 @@ class Guards:
 
     def measure(self, rate: float = 1.0) -> Look:
         """Measure the network as it stands; ``rate`` is the factor on the learning rates."""
+        with evaluating(self.net):
+            return self._measured(rate)
+
+    def _measured(self, rate: float) -> Look:
         net = self.net
-        net.eval()
         with torch.no_grad(), self.context():
             features, logits = net(self.x)
             own = self.x[: self.n_source]

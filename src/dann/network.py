@@ -1,7 +1,8 @@
 """The network that every method trains: encoder → label head, and the parts that the method adds."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -18,6 +19,18 @@ BLOCK = 4096  # rows that are measured at once
 SCALINGS = ("standard", "mean", "image", "none")
 ENCODINGS = ("joint", "separate", "per-domain")
 INITIALIZATIONS = ("torch", "truncated-normal", "xavier", "he")
+
+
+@contextmanager
+def evaluating(net: nn.Module) -> Iterator[None]:
+    """Put a network into evaluation mode inside the block; behind it every layer has the mode that it had."""
+    modes = [(layer, layer.training) for layer in net.modules()]
+    net.eval()
+    try:
+        yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
 
 
 @dataclass
@@ -227,6 +240,14 @@ class Network(nn.Module):
         together = self.encoding == "joint" and self.has_batch_norm
         return self.logits_unseen(self.normalize(view.x)) if together else view.logits
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Network":
+        """Copy the network; what layers keep of a forward pass, such as an activation, has no graph in the copy."""
+        for layer in self.modules():
+            memo.update((id(t), t.detach()) for t in vars(layer).values() if isinstance(t, Tensor) and not t.is_leaf)
+        made = memo[id(self)] = self.__class__.__new__(self.__class__)
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made
+
     def restated(self, x: Tensor) -> "Network":
         """Return a copy, to predict with, whose batch norm has the statistics of other rows (n, *input) as stored.
 
@@ -275,14 +296,12 @@ class Network(nn.Module):
 
         layers = [layer for layer in self.modules() if not isinstance(layer, torch.jit.ScriptModule)]  # takes no hooks
         handles = [layer.register_forward_hook(count, with_kwargs=True) for layer in layers]
-        training, whole = self.training, torch.backends.mha.get_fastpath_enabled()
-        self.eval()  # batch norm keeps its statistics
+        whole = torch.backends.mha.get_fastpath_enabled()
         torch.backends.mha.set_fastpath_enabled(False)  # which calls none of a transformer's layers
         try:
-            with torch.no_grad():
+            with torch.no_grad(), evaluating(self):  # batch norm keeps its statistics
                 self(torch.zeros(1, *shape, device=self.normalize.mean.device))
         finally:
-            self.train(training)
             torch.backends.mha.set_fastpath_enabled(whole)
             for handle in handles:
                 handle.remove()

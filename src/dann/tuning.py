@@ -17,7 +17,7 @@ from .assessment import ROWS, UNTOLD
 from .domains import UnitWarning, as_inputs, as_labels
 from .engine import Step
 from .guards import harmful
-from .identity import identity
+from .identity import identity, is_plain
 from .runs import fingerprint
 from .selection import Training, divided, evidence_of, rehearse
 from .validators import VALIDATORS
@@ -103,6 +103,12 @@ def tune(
     known = adapter.get_params()
     for name, choices in space.items():
         check(name, choices, known)
+    kept = lambda choices: not isinstance(choices, list) or all(map(is_plain, choices))  # noqa: E731
+    if storage is not None and (odd := [name for name, choices in space.items() if not kept(choices)]):
+        raise ValueError(
+            f"{odd[0]} is searched among objects, which no storage keeps: search their parameters, such as "
+            "backbone__hidden, or leave the storage out"
+        )
     if not space:
         raise ValueError("the space is empty: name a parameter to search, such as lr with (1e-4, 1e-2, 'log')")
     if validator not in VALIDATORS or validator == "agreement":
@@ -179,7 +185,9 @@ def tune(
         )
     study.set_user_attr("fingerprint", mark)
     study.sampler = optuna.samplers.TPESampler(seed=seed + 1000 * len(study.trials))  # goes on, and not anew
-    study.optimize(objective, n_trials=trials)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Choices for a categorical")  # that tuples become lists in a storage
+        study.optimize(objective, n_trials=trials)
     if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials):
         raise TrainingFailed(
             f"every trial was pruned, the last one because: {study.trials[-1].user_attrs.get('alarm')}"
@@ -200,7 +208,8 @@ def tried(base: DomainAdapter, space: Space, name: str, choice: Any, data: Train
     errors = []
     for other in others:
         try:
-            rehearse(clone(base).set_params(**{**other, name: choice}), data)
+            given = {key: clone(value, safe=False) for key, value in {**other, name: choice}.items()}
+            rehearse(clone(base).set_params(**given), data)
             return
         except ValueError as error:
             errors.append(error)
@@ -268,7 +277,7 @@ def check(name: str, choices: Any, known: Mapping[str, Any]) -> None:
 def suggest(trial: "optuna.Trial", name: str, choices: Any) -> Any:
     """Draw one parameter."""
     if isinstance(choices, list):
-        return trial.suggest_categorical(name, choices)
+        return clone(trial.suggest_categorical(name, choices), safe=False)  # the trial sets parameters of it
     low, high, log = choices[0], choices[1], len(choices) == 3
     if isinstance(low, int) and isinstance(high, int):
         return trial.suggest_int(name, low, high, log=log)
