@@ -283,6 +283,17 @@ def test_poor_clusters_of_the_source_leave_more_open():
     assert unsure.accuracy - unsure.low > 1.5 * (sure.accuracy - sure.low)
 
 
+def test_clusters_of_more_source_rows_count_where_they_are_better():
+    e = trainings(0.95)
+    poor = np.random.default_rng(0).permutation(e[0].source_y)
+    crowd = {"source_crowd_clusters": e[0].source_clusters, "source_crowd_y": e[0].source_y}
+    few = [replace(one, source_clusters=poor) for one in e]
+    many = [replace(one, source_clusters=poor, **crowd) for one in e]
+    worse = [replace(one, source_crowd_clusters=poor, source_crowd_y=e[0].source_y) for one in e]
+    assert not estimate(few).parts["told"]
+    assert estimate(many) == estimate(e) == estimate(worse)
+
+
 def test_alarms_of_the_baseline_are_told():
     alarm = "accuracy on the source fell to 0.2"
     made = assess({"this model": trainings(0.9)}, baseline="this model", alarms={"this model": [alarm]})

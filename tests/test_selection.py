@@ -696,3 +696,35 @@ def test_a_comparison_that_was_saved_without_classes_and_columns_judges_again(ma
     del kept["classes"], kept["carriers"]
     path.write_text(json.dumps(kept))
     assert reassess(tmp_path, rows) == before
+
+
+def test_a_comparison_that_is_cut_off_while_it_is_saved_is_none(data, compared, tmp_path, monkeypatch):
+    compared.save(tmp_path)
+    assert reassess(tmp_path, data[2]).estimates
+    written = []
+
+    def full(path, *_):
+        written.append(path)
+        if len(written) == 3:
+            raise OSError("no space left")
+
+    monkeypatch.setattr("dann.selection.runs.save_evidence", full)
+    with pytest.raises(OSError, match="no space"):
+        compared.save(tmp_path)
+    with pytest.raises(FileNotFoundError, match="holds no comparison"):
+        reassess(tmp_path, data[2])
+
+
+def test_names_that_are_none_are_refused(data, compared, tmp_path):
+    compared.save(tmp_path)
+    path = tmp_path / "comparison.json"
+    path.write_text(path.read_text().replace('"name": "mcc"', '"name": "[/nope]"'))
+    with pytest.raises(ValueError, match=r"'\[/nope\]' is no name"):
+        reassess(tmp_path, data[2])
+
+
+def test_the_crowd_of_the_source_is_of_all_its_rows(data):
+    x, y, _ = data
+    _, _, held_out = divided(*data)
+    assert np.array_equal(held_out.structure.source_crowd_clusters, clusters(x, 2))
+    assert np.array_equal(held_out.structure.source_crowd_y, y)

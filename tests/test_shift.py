@@ -125,7 +125,7 @@ def test_no_shift_is_called_none():
     features = [random.normal(size=(300, 3)) + 4 * codes[:, None] for codes in (y, predicted)]
     found = diagnose(evidence(*features, y, predicted))
     assert found.kind == "none"
-    assert found.sentences()[0].startswith("no shift is seen between the domains' features (p = ")
+    assert found.sentences()[0].startswith("no shift is seen in the features that the model makes (p = ")
 
 
 def test_class_shares_alone_are_called_labels():

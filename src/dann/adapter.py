@@ -35,7 +35,7 @@ from .domains import (
     unmasked,
 )
 from .engine import RECORDING_PAYS, Step, WeightAverage, train
-from .evidence import CROWD, Evidence, Structure, mixtures, structure_of
+from .evidence import Evidence, Structure, crowd_of, mixtures, structure_of
 from .functional import annealing
 from .guards import Event, Guards, harmful
 from .identity import identity, is_plain
@@ -222,7 +222,8 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         seed = self.random_state
         if seed is None:
             folders = () if run is None else (Path(run), Path(run) / "pretraining")
-            earlier = [found for f in folders if "seed" in (found := runs.read_json(f / "config.json") or {})]
+            kept_in = [runs.read_json(f / "config.json") for f in folders]
+            earlier = [found for found in kept_in if isinstance(found, dict) and "seed" in found]
             seed = earlier[0]["seed"] if earlier else np.random.SeedSequence().generate_state(1)[0]
         self.seed_ = int(seed)
         self.columns_ = domains.columns
@@ -431,7 +432,8 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             arrays = [a for d in domains.all for a in (d.x, d.y, d.weight) if a is not None]
             mark = runs.fingerprint(arrays, {**config, **start_of})
             state, place = runs.load_checkpoint(checkpoint), Path(run) / "config.json"
-            if place.exists() and "dann" not in (runs.read_json(place) or {}):
+            before = runs.read_json(place)
+            if before is not None and (not isinstance(before, dict) or "dann" not in before):
                 raise ValueError(f"{place} is of no training and would be replaced; give another folder")
             if state is not None:
                 if state["fingerprint"] != mark:
@@ -445,7 +447,7 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                         average.restore(state["average"])
                     restore_random_state(device, state["rng"])
                     guards.restore(state["guards"])
-                except (KeyError, TypeError, ValueError, RuntimeError) as error:
+                except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
                     raise runs.ModelFileError(
                         f"{checkpoint} was written by another version of dann ({error!r}); delete it to start anew"
                     ) from error
@@ -805,6 +807,10 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             adapter.events_ = [Event(*event) for event in config.get("events", [])]
             adapter.precision_ = torch.bfloat16 if config.get("precision") == "torch.bfloat16" else torch.float32
             mean, scale = tensors["normalize.mean"], tensors["normalize.scale"]
+            if not (adapter.columns_ is None or all(isinstance(name, str) for name in adapter.columns_)):
+                raise ValueError("its columns have names that are no text")
+            if {torch.broadcast_shapes(t.shape, (1, *adapter.shape_)) for t in (mean, scale)} != {(1, *adapter.shape_)}:
+                raise ValueError(f"its rows have shape {adapter.shape_}, and are scaled by other shapes")
             known = method is None and backbone is None
             # shapes alone, where no code of the user's may look at values: sizes that the file does not back with
             # weights then cost no memory
@@ -961,7 +967,9 @@ class DomainAdapter(ClassifierMixin, Adapter):
         other.network_ = self.method_.of_source(self.network_, tensor_of(x))
         return other
 
-    def structure(self, X: Any, X_target: Any, crowd: Any = None) -> Structure:
+    def structure(
+        self, X: Any, X_target: Any, crowd: Any = None, source_crowd: tuple[Any, Any] | None = None
+    ) -> Structure:
         """Look at what the inputs alone say, once for several models; see `evidence.structure_of`.
 
         Parameters
@@ -971,15 +979,23 @@ class DomainAdapter(ClassifierMixin, Adapter):
         crowd : optional
             Target rows whose clusters are looked for, those of the training among them; default ``X_target``. Two
             thousand are looked at.
+        source_crowd : (rows, labels), optional
+            Of the source, those of the training among them: the more rows, the better their clusters are found. Two
+            thousand are looked at.
         """
         check_is_fitted(self, "network_")
         crowd = X_target if crowd is None else crowd
-        rows = crowd.shape[0] if hasattr(crowd, "shape") else len(crowd)
-        crowd = taken(crowd, np.sort(np.random.default_rng(0).permutation(rows)[:CROWD]))
+        count = lambda rows: rows.shape[0] if hasattr(rows, "shape") else len(rows)  # noqa: E731
+        crowd = taken(crowd, crowd_of(count(crowd)))
         inputs = lambda rows, what: as_inputs(arrange(rows, self.columns_, what), what)  # noqa: E731
         x = None if X is None else inputs(X, "the source")
         sides = x, inputs(X_target, "the target"), inputs(crowd, "the crowd")
-        return structure_of(*sides, crowd, len(self.classes_), self.network_.normalize.series)
+        more = None
+        if source_crowd is not None:
+            some = crowd_of(n := count(source_crowd[0]))
+            labels = encode(as_labels(source_crowd[1], n, "the source crowd"), self.classes_, "the source crowd")
+            more = inputs(taken(source_crowd[0], some), "the source crowd"), labels[some]
+        return structure_of(*sides, crowd, len(self.classes_), self.network_.normalize.series, more)
 
     def evidence(
         self,
@@ -1043,7 +1059,7 @@ class DomainAdapter(ClassifierMixin, Adapter):
     def structured(self, structure: Structure) -> dict[str, np.ndarray]:
         """Return the fields of `Evidence` that a structure of the inputs gives."""
         classes = {"crowd_classes": self.predict_proba(structure.crowd).argmax(1)}
-        given = ("target_neighbors", "source_clusters", "crowd_clusters")
+        given = ("target_neighbors", "source_clusters", "crowd_clusters", "source_crowd_clusters", "source_crowd_y")
         return classes | {name: value for name in given if (value := getattr(structure, name)) is not None}
 
     def assess(

@@ -94,7 +94,8 @@ def estimate(trainings: Sequence[Evidence], *, rounds: int = 200, seed: int = 0)
 
     A weighted sum of three signs: average thresholded confidence, the agreement of the trainings with each other, and
     how far classes follow clusters of the inputs: the root of the mutual information with them, relative to that of the
-    source's labels with the source's clusters. It is never above the accuracy on the source.
+    source's labels with the source's clusters, of the held-out rows or of a crowd, whichever is more. It is never above
+    the accuracy on the source.
     Its weights were fixed on half of the cases of ``dann reproduce judgement``; docs/judgement.md has its error and the
     coverage of the interval on the other half.
 
@@ -131,6 +132,8 @@ def estimate(trainings: Sequence[Evidence], *, rounds: int = 200, seed: int = 0)
     predicted = np.stack([e.target_predicted for e in trainings])
     certain = np.stack([passes(e) for e in trainings])
     own = ami(first.source_y, first.source_clusters)
+    if first.source_crowd_clusters is not None and first.source_crowd_y is not None:
+        own = max(own, ami(first.source_crowd_y, first.source_crowd_clusters))  # few rows may hide their clusters
     followed = np.mean([input_ami(e) for e in trainings])
     told = own >= UNTOLD
     relative = float(np.sqrt(np.clip(followed / own, 0, 1))) if told else USUAL
@@ -263,10 +266,12 @@ def assess(
         rival = best
         level = estimates[best].parts["input-ami"]
         sides = f"{level:.2f} against {own:.2f} of {baseline}"
+        least = UNSEEN_GAIN if shift.kind == "none" else GAIN
+        short = f"; to adapt takes {least} more" + " where no shift is seen" * (shift.kind == "none")
         reasons.append(
             f"{best}: its classes follow clusters of the target's inputs by {sides} (adjusted mutual information)"
+            + short * (0 < gains[best] <= least)
         )
-        least = UNSEEN_GAIN if shift.kind == "none" else GAIN
         decision, choice = ("adapt", best) if gains[best] > least else ("keep", baseline)
         found = doubts(candidates[baseline], baseline, estimates[best])
         if decision == "adapt":

@@ -61,6 +61,8 @@ class Evidence:
         The same of target rows, those of the training among them: more rows, and no labels to have learned by heart.
     crowd_classes : ndarray (c,) int, optional
         Most probable classes of the crowd's rows.
+    source_crowd_clusters, source_crowd_y : ndarray (k,) int, optional
+        Clusters of more source rows, those of the training among them, and their class codes.
 
     Raises
     ------
@@ -79,6 +81,8 @@ class Evidence:
     source_clusters: np.ndarray | None = None
     crowd_clusters: np.ndarray | None = None
     crowd_classes: np.ndarray | None = None
+    source_crowd_clusters: np.ndarray | None = None
+    source_crowd_y: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -109,6 +113,11 @@ class Evidence:
         if self.crowd_clusters is not None and self.crowd_classes is not None:
             expected["crowd_classes"] = self.crowd_clusters.shape
             whole_numbers("crowd_classes", self.crowd_classes, classes, "class codes")
+        if (self.source_crowd_clusters is None) != (self.source_crowd_y is None):
+            raise ValueError("source_crowd_clusters and source_crowd_y are of the same rows: give both, or none")
+        if self.source_crowd_clusters is not None and self.source_crowd_y is not None:
+            expected["source_crowd_y"] = self.source_crowd_clusters.shape
+            whole_numbers("source_crowd_y", self.source_crowd_y, classes, "class codes")
         for name, shape in expected.items():
             if getattr(self, name).shape != shape:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}; expected {shape}")
@@ -159,6 +168,8 @@ class Structure(NamedTuple):
     source_clusters: np.ndarray | None  # (n,); None without source rows
     crowd: Any  # target rows, as models take them
     crowd_clusters: np.ndarray  # (c,)
+    source_crowd_clusters: np.ndarray | None = None  # (k,)
+    source_crowd_y: np.ndarray | None = None  # (k,) class codes
 
 
 def whole_numbers(name: str, values: np.ndarray, count: int, what: str) -> None:
@@ -278,7 +289,13 @@ def to_large(x: np.ndarray, large: np.ndarray) -> np.ndarray:
 
 
 def structure_of(
-    x: np.ndarray | None, x_target: np.ndarray, x_crowd: np.ndarray, crowd: Any, classes: int, series: bool = False
+    x: np.ndarray | None,
+    x_target: np.ndarray,
+    x_crowd: np.ndarray,
+    crowd: Any,
+    classes: int,
+    series: bool = False,
+    source_crowd: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Structure:
     """Return neighbours and clusters of held-out rows of both domains and of a crowd of target rows.
 
@@ -292,9 +309,20 @@ def structure_of(
     classes : int
     series : bool
         Rows (1, channels, length) are series.
+    source_crowd : (ndarray (rows, ...), ndarray (rows,)), optional
+        More source rows, those of the training among them, and their class codes.
     """
     if series:
         x, x_target, x_crowd = None if x is None else x[:, 0], x_target[:, 0], x_crowd[:, 0]
     of_source = None if x is None else clusters(x, classes)
     near = nearest(x_target) if len(x_target) > 1 else None
-    return Structure(near, of_source, crowd, clusters(x_crowd, classes))
+    more: tuple[np.ndarray, ...] = ()
+    if source_crowd is not None:
+        rows = source_crowd[0][:, 0] if series else source_crowd[0]
+        more = clusters(rows, classes), source_crowd[1]
+    return Structure(near, of_source, crowd, clusters(x_crowd, classes), *more)
+
+
+def crowd_of(n: int) -> np.ndarray:
+    """Return the numbers of the rows of n, 2,000 at most, whose clusters are looked for."""
+    return np.sort(np.random.default_rng(0).permutation(n)[:CROWD])

@@ -19,7 +19,7 @@ from .assessment import Assessment, assess
 from .assessment import suggest_labels as suggest
 from .domains import Domains, UnitWarning, arrange, as_inputs, as_labels, encode, names_of, target_labels
 from .engine import Step
-from .evidence import CROWD, Evidence, NotFinite, Structure, structure_of
+from .evidence import CROWD, Evidence, NotFinite, Structure, crowd_of, structure_of
 from .guards import harmful
 from .methods import Method, SourceOnly, method_of, name_of
 from .shift import carriers
@@ -195,8 +195,8 @@ class Comparison:
             Of the model.
         """
         failed = {c.name for c in self.candidates if c.last and c.model is None}
-        save_judges(folder, [c for c in self.candidates if c.last and c.name not in failed], self.report())
-        return self.model.save(Path(folder) / "model.safetensors")
+        ends = [c for c in self.candidates if c.last and c.name not in failed]
+        return save_judges(folder, ends, self.report(), self.model)
 
     def report(self) -> dict[str, Any]:
         """Return candidates, validators' choices, estimates, verdict, classes and columns that shift as JSON values."""
@@ -209,9 +209,13 @@ class Comparison:
         }
 
 
-def save_judges(folder: str | Path, ends: Sequence[Candidate], report: Mapping[str, Any]) -> None:
-    """Write what `reassess` needs into a folder: trainings, at their ends, with their evidence, and a report."""
+def save_judges(folder: str | Path, ends: Sequence[Candidate], report: Mapping[str, Any], model: DomainAdapter) -> Path:
+    """Write a model and what `reassess` needs into a folder: trainings, at their ends, their evidence, and a report.
+
+    The report goes first and comes last: without it nothing there is taken for a comparison.
+    """
     folder, judges = Path(folder), []
+    (folder / "comparison.json").unlink(missing_ok=True)
     for number, c in enumerate(ends):
         assert c.model is not None
         assert c.evidence is not None
@@ -219,7 +223,9 @@ def save_judges(folder: str | Path, ends: Sequence[Candidate], report: Mapping[s
         bare = replace(c.evidence, other_target_logits=None, mixed_logits=None)
         runs.save_evidence(folder / "judges" / f"{number}.evidence", bare)
         judges.append({"name": c.name, "alarms": c.alarms})
+    path = model.save(folder / "model.safetensors")
     runs.write_report(folder / "comparison.json", {**report, "judges": judges})
+    return path
 
 
 def compare(
@@ -372,7 +378,9 @@ def divided(
     x, x_target = as_inputs(rows[0], "the source"), domains.target.x
     series = any(one._takes_series(domains.shape) for one in estimators)
     sides_of = x, x_target[target_test], x_target[crowd]
-    structure = structure_of(*sides_of, taken(X_target, crowd), len(domains.classes), series)
+    some = crowd_of(len(labels))
+    more = as_inputs(taken(X, some), "the source"), encode(labels[some], domains.classes, "y")
+    structure = structure_of(*sides_of, taken(X_target, crowd), len(domains.classes), series, more)
     return domains.classes, training, HeldOut(rows, structure, target_test)
 
 
@@ -406,6 +414,7 @@ def estimators_of(methods: Methods, base: DomainAdapter | None) -> dict[str, Dom
         methods = {
             name: clone(base).set_params(method=own if name == name_of(own) else method_of(name)) for name in methods
         }
+    base._check_settings()
     steps = base.steps + base.pretrain_steps
     made = {BASELINE: clone(base).set_params(method=BASELINE, pretrain_steps=0, steps=steps)}
     for name, given in methods.items():
@@ -639,6 +648,8 @@ def reassess(
     try:
         report = json.loads(path.read_text())
         judges = [(str(judge["name"]), judge["alarms"]) for judge in report["judges"]]
+        if odd := [name for name, _ in judges if not NAME.fullmatch(name)]:
+            raise ValueError(f"{odd[0]!r} is no name")
         if strange := [alarms for _, alarms in judges if not isinstance(alarms, list)]:
             raise TypeError(f"alarms are {strange[0]!r}, which is no list")
         saved, judged = str(report["assessment"]["choice"]), "decision" in report["assessment"]

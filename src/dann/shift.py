@@ -176,8 +176,8 @@ class Diagnosis(NamedTuple):
     def sentences(self) -> list[str]:
         """Return what to tell the user."""
         kinds = {
-            "none": f"no shift is seen between the domains' features (p = {self.p_value:.2g}) or in how often classes "
-            f"are predicted (p = {self.p_value_predictions:.2g})",
+            "none": f"no shift is seen in the features that the model makes (p = {self.p_value:.2g}) or in how often "
+            f"classes are predicted (p = {self.p_value_predictions:.2g})",
             "labels": "the shift is mostly one of class shares, as far as the model's predictions tell",
             "unclear": "the domains differ; the rows are too few to tell whether in their inputs or in class shares",
             "inputs": f"the inputs shift: {self.accuracy:.0%} of the rows can be told to be source or target",

@@ -111,24 +111,23 @@ def adapt(
             name: study.fit(task, estimator, seed, method=name, pad=enough, of_rows=of_rows)
             for name, estimator in estimators.items()
         }
-    write_predictions(study.folder / "target_predictions.csv", models[method], target)
-    models[method].save(study.folder / "model.safetensors")
     keep_judges(study.folder, task, models, method)
+    write_predictions(study.folder / "target_predictions.csv", models[method], target)
     draw(study, task, models)
     return models
 
 
 def keep_judges(folder: Path, task: Task, models: dict[str, DomainAdapter], method: str) -> None:
-    """Keep what `reassess` needs to judge the models on later target rows, without the source."""
+    """Keep the method's model, and what `reassess` needs to judge both on later target rows without the source."""
     tests, y, target = task.source_test.x, task.source_test.y, task.target.x
     some, others = (chosen(len(part), 0) for part in (tests, target))
     rows = tests[some], y[some], target[others]
-    structure = models[method].structure(rows[0], rows[2])
+    structure = models[method].structure(rows[0], rows[2], source_crowd=(task.source.x, task.source.y))
     ends = [
         candidate(name, model.seed_, model.steps, model, model.evidence(*rows, structure=structure), last=True)
         for name, model in models.items()
     ]
-    save_judges(folder, ends, {"assessment": {"choice": method}})
+    save_judges(folder, ends, {"assessment": {"choice": method}}, models[method])
 
 
 def clone_with(adapter: DomainAdapter, method: str) -> DomainAdapter:

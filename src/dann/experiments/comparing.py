@@ -103,7 +103,9 @@ def draw(found: Comparison, path: Path) -> Path | None:
     right.barh(range(len(followed)), followed, height=0.5, color=colours)
     right.set_xlim(min(0.0, *followed), 1)
     right.set_xlabel("agreement with clusters of the target\n(input-ami)")
-    fig.suptitle(f"{found.assessment.decision}: {found.assessment.choice}", fontsize=11)
+    decision, choice = found.assessment.decision, found.assessment.choice
+    said = {"adapt": f"adapt with {choice}", "keep": f"keep {choice}"}.get(decision, f"{decision}: {choice} is kept")
+    fig.suptitle(f"{said} (orange)", fontsize=11)
     return plots.save(fig, path)
 
 
@@ -118,7 +120,7 @@ def columns_that_shift(found: Comparison) -> list[str]:
     if not found.carriers:
         return ["no single column differs between the domains"]
     shown = ", ".join(f"{one['column']} ({one['distance']:.2f})" for one in found.carriers[:SHOWN])
-    return [f"columns that differ the most: {shown}"]
+    return [f"columns that differ the most, by their Kolmogorov-Smirnov distance: {shown}"]
 
 
 def trials_of(study: Any) -> "Table":
