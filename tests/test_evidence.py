@@ -1,4 +1,3 @@
-import contextlib
 import pickle
 
 import numpy as np
@@ -90,7 +89,7 @@ def test_other_arrays_damage_and_pickles_are_refused(tmp_path):
     whole = runs.save_evidence(path, Evidence(**ROWS)).read_bytes()
     for place in range(0, len(whole), 7):
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
-        with contextlib.suppress(ValueError):  # nothing else; a number more or less may pass
+        with pytest.raises(ValueError, match="is no evidence"):
             runs.load_evidence(path)
     path.write_bytes(pickle.dumps(ROWS))
     with pytest.raises(ValueError, match="is no evidence"):

@@ -10,7 +10,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from dann import DANN, MLP, DomainAdapter, ModelFileError, SourceOnly, TrainingCollapsed, TrainingWarning
+from dann import DANN, MLP, DomainAdapter, ModelFileError, SourceOnly, TrainingCollapsed, TrainingWarning, runs
 from dann.datasets import moons
 from dann.domains import Domains
 from dann.experiments import family
@@ -232,9 +232,9 @@ def test_an_unknown_reaction_is_refused(task):
 def test_a_checkpoint_of_another_version_is_refused_with_what_to_do(task, tmp_path):
     data = task.source.x, task.source.y, task.target.x
     adapter(steps=4).fit(*data, run=tmp_path)
-    state = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    state = runs.load_checkpoint(tmp_path / "checkpoint.pt")
     del state["guards"]["best"]
-    torch.save(state, tmp_path / "checkpoint.pt")
+    runs.save_checkpoint(tmp_path / "checkpoint.pt", state)
     with pytest.raises(ModelFileError, match=r"was written by another version of dann .*delete it to start anew"):
         adapter(steps=4).fit(*data, run=tmp_path)
 

@@ -361,14 +361,14 @@ def test_other_weights_than_the_configuration_needs_are_refused(change, file):
 
 
 def test_a_checkpoint_that_would_run_code_is_refused_and_not_executed(arrays, tmp_path):
-    torch.save({"fingerprint": "", "step": Bomb()}, tmp_path / "checkpoint.pt")
+    runs.save_checkpoint(tmp_path / "checkpoint.pt", {"fingerprint": "", "step": Bomb()})
     with pytest.raises(ModelFileError, match=r"no readable checkpoint.*delete it to start anew"):
         DomainAdapter(steps=1).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
 
 
 @pytest.mark.parametrize("content", [{}, [1, 2], torch.ones(3), 7])
 def test_a_checkpoint_of_something_else_is_refused(content, tmp_path):
-    torch.save(content, tmp_path / "checkpoint.pt")
+    runs.save_checkpoint(tmp_path / "checkpoint.pt", content)
     with pytest.raises(ModelFileError, match="no readable checkpoint"):
         runs.load_checkpoint(tmp_path / "checkpoint.pt")
 
@@ -380,6 +380,45 @@ def test_a_truncated_checkpoint_is_refused(arrays, tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ModelFileError, match="delete it to start anew"):
         DomainAdapter(**settings).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+
+
+def test_an_altered_checkpoint_is_refused(arrays, tmp_path):
+    settings = {"backbone": MLP(hidden=(4,)), "steps": 2, "batch_size": 4}
+    DomainAdapter(**settings).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    whole = path.read_bytes()
+    for place in (0, 40, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        with pytest.raises(ModelFileError, match="it was altered"):
+            DomainAdapter(**settings).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+
+
+@pytest.mark.parametrize("content", ["5", "[1]"])
+def test_a_configuration_of_something_else_is_refused(content, arrays, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match="is of no training and would be replaced"):
+        DomainAdapter(steps=1, random_state=None).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    assert (tmp_path / "config.json").read_text() == content
+
+
+def test_a_pipe_is_no_lock(tmp_path):
+    os.mkfifo(tmp_path / ".dann-lock")
+    with pytest.raises(OSError, match="dann-lock"), runs.alone(tmp_path):  # and does not wait for a reader
+        pass
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "temporary")
+
+    monkeypatch.setattr("dann.runs.os.replace", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*model'$"):
+        runs.write(tmp_path / "model", b"1")
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_longest_names_can_be_written(tmp_path):
+    assert runs.write(tmp_path / ("n" * 255), b"1").read_bytes() == b"1"
 
 
 def test_a_run_folder_is_for_one_process_at_a_time(tmp_path):

@@ -123,7 +123,7 @@ def test_other_validators_can_be_asked_for(validator, data):
         ({"lr": (0.2, 0.1)}, {}, r"lr=\(0.2, 0.1\) is no range"),
         ({"lr": (0.1, float("inf"))}, {}, r"lr=\(0.1, inf\) is no range"),
         ({"lr": (0.1, 0.1)}, {}, r"lr=\(0.1, 0.1\) is no range"),
-        ({"lr": (0.0, 0.1, "log")}, {}, "with low above 0"),
+        ({"lr": (0.0, 0.1, "log")}, {}, "with 'log' behind it above 0"),
         ({"lr": []}, {}, r"lr=\[\] is no range"),
         ({"lr": (0.1, 0.2, "lin")}, {}, "is no range"),
         ({"lr": "fast"}, {}, "lr='fast' is no range"),
@@ -293,3 +293,13 @@ def test_objects_that_no_storage_keeps_are_refused_before_anything_is_kept(data,
     with pytest.raises(ValueError, match="backbone is searched among objects, which no storage keeps"):
         tune(base(), {"backbone": [MLP((4,)), MLP((8,))]}, *data, trials=1, storage=tmp_path / "trials.log")
     assert not (tmp_path / "trials.log").exists()
+
+
+def test_a_search_that_was_cut_off_in_writing_is_told(data, tmp_path):
+    place = tmp_path / "trials.log"
+    tune(base(), {"lr": (1e-3, 1e-1)}, *data, trials=1, storage=place)
+    cut = place.read_bytes()[:-40]
+    place.write_bytes(cut)
+    with pytest.raises(ValueError, match="its last line is half-written: delete that line to go on"):
+        tune(base(), {"lr": (1e-3, 1e-1)}, *data, trials=1, storage=place)
+    assert place.read_bytes() == cut

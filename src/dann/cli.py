@@ -13,7 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, MissingArgumentError, Parameter
 from rich.console import Console
 
 if TYPE_CHECKING:
@@ -30,17 +30,26 @@ app = App(
     version=lambda: __import__("dann").__version__,
     suppress_keyboard_interrupt=False,  # main says what it means
 )
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)
+errors = Console(stderr=True, emoji=False)
 
 Seeds = Annotated[int | None, Parameter(help="How many seeds to run. Default: the experiment's own.")]
 FirstSeed = Annotated[int, Parameter(help="The first of them.")]
-Json = Annotated[Path | None, Parameter(help="Also write settings and rows into this file.")]
+Json = Annotated[Path | None, Parameter(help="Also write all results into this file.")]
 Out = Annotated[
     Path | None, Parameter(help="The run folder. Default: runs/ and the name of the command or experiment.")
 ]
 REPEATED: dict[str, Any] = {"negative": "", "show_default": False}  # of options that may be given several times
-KEPT = ("model.safetensors", "study.json", "comparison.json")  # files of a run folder by which it is read
+KEPT = (  # parts of a run folder by which it is read
+    "model.safetensors",
+    "study.json",
+    "comparison.json",
+    "models",
+    "judges",
+    "trainings",
+    "snapshots",
+    "trials.log",
+)
 RESERVED = {"method": "--method", "random_state": "--seed", "device": "--device"}
 Label = Annotated[str | None, Parameter(help="Name of the label column. Default: label or y.")]
 Drop = Annotated[
@@ -162,9 +171,12 @@ def adapt(
     method = method or "dann"
     folder = out or Path("runs") / "adapt"
     _check_kept((source, target, folder), (json, folder / "target_predictions.csv"))
+    _check_outside(folder, (source, target))
     made = _trainable(method)
     if made.uses_target_labels:
         raise ValueError(f"{method} trains on target labels, which adapt never does; choose another method")
+    if not made.classifies:
+        raise ValueError(f"{method} trains no classifier, so there is nothing to predict with; choose another method")
     adapter = DomainAdapter(made)
     settings = _settings(set)
     _check_names("--set", settings, adapter.get_params(), method)
@@ -217,12 +229,15 @@ def compare(
     _check(device, json)
     folder = out or Path("runs") / "compare"
     _check_kept((source, target, folder), (json, folder / "target_predictions.csv"))
+    _check_outside(folder, (source, target))
+    if (folder / "study.json").exists():
+        raise ValueError(f"{folder} holds the run of another command (study.json): give another folder with --out")
     names = METHODS if methods is None else tuple(filter(None, map(str.strip, methods.split(","))))
     settings = _settings(set, {"random_state": "--seeds", "method": "--methods", "device": "--device"})
     if twice := [name for k, name in enumerate(names) if name in names[:k]]:
         raise ValueError(f"--methods names {twice[0]} twice: name each once")
     chosen = {name: DomainAdapter(_trainable(name), device=device) for name in names}
-    known = {key: None for estimator in chosen.values() for key in estimator.get_params()}
+    known = {key: value for estimator in chosen.values() for key, value in estimator.get_params().items()}
     _check_names("--set", settings, known or DomainAdapter().get_params(), ", ".join(names))
     for estimator in chosen.values():
         estimator.set_params(**{key: value for key, value in settings.items() if key in estimator.get_params()})
@@ -254,6 +269,7 @@ def compare(
         for other in trainings.parent.iterdir():
             if other != trainings and re.fullmatch(r"compare-[0-9a-f]{32}", other.name):  # of another command
                 shutil.rmtree(other)
+        (folder / "target_predictions.csv").unlink(missing_ok=True)  # of another model
         model = found.save(folder)
         write_predictions(folder / "target_predictions.csv", found.model, target_rows)
         figure = draw(found, folder / "figures" / "estimates.png")
@@ -263,7 +279,8 @@ def compare(
         _show(table)
     for line in (*found.assessment.reasons, *columns_that_shift(found)):
         _say(f"- {line}")
-    console.print(f"\n[bold]Verdict:[/bold] {found.assessment.sentence}", markup=True, highlight=False, soft_wrap=True)
+    console.print("\n[bold]Verdict:[/bold]", end=" ")
+    _say(found.assessment.sentence)
     _say(f"Model: {model}\nPredictions: {folder / 'target_predictions.csv'}")
     if figure is not None:
         _say(f"  {figure}")
@@ -274,7 +291,10 @@ def compare(
 @app.command
 def assess(
     model: Annotated[
-        Path, Parameter(help="A run folder of `dann compare` or `dann adapt`, or a model file together with --source.")
+        Path,
+        Parameter(
+            help="A run folder of `dann compare` or `dann adapt --source`, or a model file together with --source."
+        ),
     ],
     /,
     *,
@@ -298,7 +318,7 @@ def assess(
     if baseline is not None and source is None:
         raise ValueError("--baseline goes with --source, labelled rows that are new to both models")
     if source is None and not (model / "comparison.json").exists():
-        raise ValueError(f"{model} is no run folder of dann compare or adapt: give --source, rows that are new to it")
+        raise ValueError(_unjudged(model))
     files = {"the target": target} if source is None else {"the target": target, "the source": source}
     target_rows, *others = _read_for(adapter, files, label, drop)
     if source is None:
@@ -313,7 +333,8 @@ def assess(
         _show(estimates_of(found))
     for line in found.reasons:
         _say(f"- {line}")
-    console.print(f"[bold]Verdict:[/bold] {found.sentence}", markup=True, highlight=False, soft_wrap=True)
+    console.print("[bold]Verdict:[/bold]", end=" ")
+    _say(found.sentence)
 
 
 @app.command
@@ -353,7 +374,8 @@ def tune(
     from .tuning import tune as find
 
     _check(device, json)
-    _check_kept((source, target), (json,))
+    place: Any = storage or (out or Path("runs") / "tune") / "trials.log"
+    _check_kept((source, target), (json, None if "://" in str(place) else Path(place)))
     settings = {"random_state": seed, "device": device, **_settings(set)}
     space = _named("--search", map(_range, search))
     adapter = DomainAdapter(_trainable(method))
@@ -362,8 +384,6 @@ def tune(
     adapter.set_params(**settings)
     roles = Roles(group, domain, weight)
     source_rows, target_rows = _read(source, target, label, drop, roles)
-    place = storage or out or Path("runs") / "tune"
-    place = place if storage else Path(place) / "trials.log"
     with _progress() as on_progress:
         study = find(
             adapter,
@@ -518,15 +538,20 @@ def _go_on(
             random_state=seed,
             **settings,
         )
+        saved.unlink(missing_ok=True)  # predictions beside it are its own, or there are none
         write_predictions(predictions, later, rows)
         later.save(saved)
     _say(f"{method} went on from {file} for {later.steps} steps with lr {later.lr:g}.")
+    judge = f"dann assess {saved} --source FILE --target FILE"
     if judged:
         scores.append(later.evaluate(rows, labels))
         was, now = (score["accuracy"] for score in scores)
         _say(f"Accuracy on the target's labels (oracle): {now:.3f}, before {was:.3f}")
     else:
-        _say("The target has no labels, so nothing here tells how right the model is on it.")
+        _say(
+            "The target has no labels, so nothing here tells how right the model is on it. With labelled source rows "
+            f"that are new to it, `{judge}` estimates that."
+        )
     _say(f"Model: {saved}\nPredictions: {predictions}")
     if json is not None:
         write_report(json, {"model": str(file), "adapter": later.config(), "oracle": scores})
@@ -578,18 +603,29 @@ def _check(device: str, json: Path | None = None) -> None:
     if json is not None:
         if json.is_dir():
             raise IsADirectoryError(f"{json} is a folder; --json takes a file")
-        json.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=json.parent).close()
+        tempfile.TemporaryFile(dir=next(place for place in json.absolute().parents if place.exists())).close()
 
 
 def _check_kept(inputs: Iterable[Path | None], outputs: Iterable[Path | None]) -> None:
-    """Raise where a file that is read would be written over, or one by which a run folder is read."""
-    for written in filter(None, outputs):
+    """Raise where a file that is read would be written over, two outputs are one, or one is a run folder's own."""
+    given = [path for path in outputs if path is not None]
+    if twice := [path for k, path in enumerate(given) if path.resolve() in {p.resolve() for p in given[:k]}]:
+        raise ValueError(f"{twice[0]} would be written twice, with other contents: name another file")
+    for written in given:
         for read in filter(None, inputs):
             if written.exists() and read.exists() and written.samefile(read):
                 raise ValueError(f"{written} is read and would be written over: name another file")
-            if written.name in KEPT and written.parent.resolve() == read.resolve():
+            inside = written.resolve().parts[len(read.resolve().parts) :]
+            if written.resolve().is_relative_to(read.resolve()) and inside and inside[0] in KEPT:
                 raise ValueError(f"{written} is the run folder's own: name another file")
+
+
+def _check_outside(folder: Path, files: Iterable[Path]) -> None:
+    """Raise where a file that is read lies in a part of the run folder that a new run replaces."""
+    for file in files:
+        inside = file.resolve().parts[len(folder.resolve().parts) :]
+        if file.resolve().is_relative_to(folder.resolve()) and inside[0] in (*KEPT, "figures"):
+            raise ValueError(f"{file} lies in the run folder, among what is replaced: move it, or give another --out")
 
 
 def _bytes(path: Path) -> Any:
@@ -618,7 +654,23 @@ def _read(
     _check_dropped(drop, rows, target_rows)
     arrange(target_rows, rows.columns, "the target")
     check_cells({str(source): rows, str(target): target_rows})
+    for column in _names_of_rows(rows, target_rows):
+        _say(f"Note: {column} has another whole number in every row; if it only names rows: --drop {column}")
     return rows, target_rows
+
+
+def _names_of_rows(*tables: "Table") -> list[str]:
+    """Return the columns whose values are whole numbers, another one in every row: they may be no features."""
+    import numpy as np
+
+    if tables[0].columns is None or min(map(len, tables)) < 20:
+        return []
+    try:
+        sides = [np.asarray(rows.x, dtype=np.float64) for rows in tables]
+    except ValueError:  # text, which the training complains of
+        return []
+    whole = lambda x: len(np.unique(x)) == len(x) and bool((x == np.round(x)).all())  # noqa: E731
+    return [name for k, name in enumerate(tables[0].columns) if all(whole(x[:, k]) for x in sides)]
 
 
 def _read_for(
@@ -639,8 +691,8 @@ def _read_for(
     check_cells({str(files[what]): rows for what, rows in tables.items()})
     unknown = dict.fromkeys(name for rows in tables.values() for name in rows.beside if name not in drop)
     if unknown:
-        hint = "" if label else "; name a column of labels with --label"
-        _say(f"Note: columns that the model does not know are no features: {', '.join([*unknown][:20])}{hint}")
+        hint = "" if label else "; if one of them holds labels, name it with --label"
+        _say(f"Note: left out, as the model was not trained on them: {', '.join([*unknown][:20])}{hint}")
     return list(tables.values())
 
 
@@ -690,12 +742,14 @@ def _named(
     return settings
 
 
-def _check_names(option: str, given: Iterable[str], known: Iterable[str], methods: str) -> None:
-    """Raise for a setting that neither the estimator nor one of the methods has, and name what it may stand for."""
+def _check_names(option: str, given: Mapping[str, Any], known: Mapping[str, Any], methods: str) -> None:
+    """Raise for a setting that neither the estimator nor one of the methods has, and for text in place of a number."""
     from difflib import get_close_matches
 
     names = [name for name in known if name not in RESERVED and not name.startswith("backbone__")]
-    for name in given:
+    for name, value in given.items():
+        if isinstance(value, str) and isinstance(known.get(name), (int, float)):
+            raise ValueError(f"{option} {name}={value} is not taken: it is a number, such as {known[name]}")
         if name in names or name in RESERVED:
             continue
         near = [f"method__{name}"] if f"method__{name}" in names else get_close_matches(name, names, n=1)
@@ -767,7 +821,12 @@ def _show(table: Any) -> None:
 
 def _say(text: str) -> None:
     """Print a line as it is: brackets in the names of files are no markup, and long paths stay whole."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(_harmless(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def _harmless(text: str) -> str:
+    """Return text with what steers a terminal, such as names in others' files may hold, made visible."""
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -778,6 +837,8 @@ def main(argv: list[str] | None = None) -> int:
         warnings.formatwarning = lambda message, *_: f"Warning: {message}\n"  # not where in the code
     try:
         app(argv, exit_on_error=False, print_error=False, result_action="return_value")
+    except MissingArgumentError as error:
+        return _fail(_missing(error), 2)
     except CycloptsError as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
@@ -795,7 +856,27 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+def _missing(error: MissingArgumentError) -> str:
+    """Return what a command lacks, and how files are given where some were given otherwise."""
+    command = " ".join(("dann", *(error.command_chain or ())))
+    name = error.argument.name if error.argument is not None else "an argument"
+    given = [token for token in error.unused_tokens or () if not token.startswith("-")]
+    files = f"; {given[0]!r} is of no option: files are given as --source FILE --target FILE" if given else ""
+    return f"{command} needs {name}{files}; {command} --help tells more"
+
+
+def _unjudged(model: Path) -> str:
+    """Return what to do with a model that `assess` cannot judge by itself."""
+    folder = model.parent if model.is_file() else model
+    if model.is_file() and (folder / "comparison.json").exists():
+        return f"{model} is a model file alone: give its folder, {folder}, or --source, rows that are new to it"
+    if (folder / "model.safetensors").exists():
+        file = folder / "model.safetensors"
+        return f"nothing is kept with {file} to judge it by: give it with --source, labelled rows that are new to it"
+    return f"{model} is no run folder of dann compare or adapt: give --source, rows that are new to it"
+
+
 def _fail(message: str, code: int) -> int:
     errors.print("[bold red]error:[/bold red]", end=" ")
-    errors.print(message, markup=False, highlight=False, soft_wrap=True)
+    errors.print(_harmless(message), markup=False, highlight=False, soft_wrap=True)
     return code

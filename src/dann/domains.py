@@ -213,7 +213,8 @@ def arrange(x: Any, columns: Sequence[str] | None, what: str) -> Any:
     missing, extra = [c for c in columns if c not in names], [c for c in names if c not in columns]
     if missing or extra:
         hint = "" if missing else ": name a label column with --label, and leave out what is no feature with --drop"
-        raise ValueError(f"{what} has other columns than the source: missing {missing}, unexpected {extra}{hint}")
+        lacks = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"only it has {', '.join(extra)}"] * bool(extra)
+        raise ValueError(f"{what} has other columns than the source: {'; '.join(lacks)}{hint}")
     if hasattr(x, "iloc"):  # pandas: by place, whatever the type of its column names
         return x.iloc[:, [names.index(c) for c in columns]]
     return x[list(columns)]

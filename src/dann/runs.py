@@ -46,8 +46,8 @@ def alone(folder: str | os.PathLike[str]) -> Iterator[None]:
         raise ValueError(f"{folder} is a file and cannot be the run folder: give another name")
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".dann-lock"
-    with open(path, "a", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o666)) as file:
+    path, plain = folder / ".dann-lock", os.O_NOFOLLOW | os.O_NONBLOCK  # no link, no pipe that nobody reads
+    with open(path, "a", opener=lambda name, flags: os.open(name, flags | plain, 0o666)) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             free = os.fstat(file.fileno()).st_nlink > 0  # its owner may have deleted it in between
@@ -77,15 +77,15 @@ def write(path: str | os.PathLike[str], content: bytes | str) -> Path:
     if path.exists() and (not path.is_file() or path.absolute().parts[1] in ("dev", "proc")):
         path.write_bytes(data)
         return path
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    temporary = path.with_name(f".{uuid.uuid4().hex[:16]}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.write(data)
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, PermissionError):
-            raise PermissionError(error.errno, error.strerror, str(path)) from None
+        if isinstance(error, OSError) and error.errno:
+            raise OSError(error.errno, error.strerror, str(path)) from None  # of the subclass that errno stands for
         raise
     return path
 
@@ -149,7 +149,12 @@ def save_evidence(path: str | os.PathLike[str], evidence: Evidence) -> Path:
     from safetensors.numpy import save
 
     arrays = {f.name: np.ascontiguousarray(a) for f in fields(evidence) if (a := getattr(evidence, f.name)) is not None}
-    return write(path, save(arrays))
+    return write(path, save(arrays, metadata={"digest": fingerprint_of(arrays)}))
+
+
+def fingerprint_of(arrays: dict[str, np.ndarray]) -> str:
+    """Digest of arrays and their names."""
+    return fingerprint([arrays[name] for name in sorted(arrays)], sorted(arrays))
 
 
 def load_evidence(path: str | os.PathLike[str]) -> Evidence:
@@ -161,22 +166,29 @@ def load_evidence(path: str | os.PathLike[str]) -> Evidence:
     ValueError
         The file is none of these.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors import SafetensorError, safe_open
 
+    if not Path(path).exists():
+        raise FileNotFoundError(f"there is no evidence {path}")
     try:
-        return Evidence(**load(Path(path).read_bytes()))
-    except (SafetensorError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (the file is no mapping)
+        if metadata.get("digest") != fingerprint_of(arrays):
+            raise ValueError("it was altered after it was written, or by an earlier version")
+        return Evidence(**arrays)
+    except (SafetensorError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is no evidence: {error}") from error
 
 
 def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
-    """Write a training state atomically."""
+    """Write a training state atomically, behind a digest of it."""
     import io
 
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    write(path, buffer.getvalue())
+    content = buffer.getvalue()
+    write(path, hashlib.sha256(content).digest() + content)
 
 
 def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -190,8 +202,14 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     path = Path(path)
     if not path.exists():
         return None
+    import io
+
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        whole = path.read_bytes()
+        digest, content = whole[:32], whole[32:]
+        if hashlib.sha256(content).digest() != digest:
+            raise ValueError("it was altered, cut off, or written by an earlier version")
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         missing = {"fingerprint", "step", "history", "rng", "network", "average", "optimizer", "guards"} - set(state)
         if missing:
             raise ValueError(f"it lacks {', '.join(sorted(missing))}")

@@ -113,7 +113,8 @@ def tune(
         raise ValueError("the space is empty: name a parameter to search, such as lr with (1e-4, 1e-2, 'log')")
     if validator not in VALIDATORS or validator == "agreement":
         names = ", ".join(name for name in VALIDATORS if name != "agreement")
-        raise ValueError(f"validator={validator!r} cannot score a single training; choose one of: {names}")
+        why = "cannot score a single training" if validator in VALIDATORS else "is unknown"
+        raise ValueError(f"validator={validator!r} {why}; choose one of: {names}")
     for what, value in (("trials", trials), ("checkpoints", checkpoints)):
         if value < 1:
             raise ValueError(f"{what}={value} must be at least 1")
@@ -180,8 +181,8 @@ def tune(
     )
     if study.user_attrs.get("fingerprint", mark) != mark:
         raise ValueError(
-            f"{storage} holds a search with other data, settings, space, method, seed or validator; give another, or "
-            "delete it"
+            f"{storage} holds a search with other data, settings, space, method, seed or validator; delete it, or give "
+            "another folder or storage"
         )
     study.set_user_attr("fingerprint", mark)
     study.sampler = optuna.samplers.TPESampler(seed=seed + 1000 * len(study.trials))  # goes on, and not anew
@@ -239,6 +240,9 @@ def opened(storage: str | Path | None) -> "optuna.Study":
                 with open(storage) as file:
                     if (first := file.readline()) and "op_code" not in json.loads(first):
                         raise ValueError(f"it starts with {first[:40].strip()!r}")
+                with open(storage, "rb") as file:
+                    if file.read()[-1:] not in (b"", b"\n"):
+                        raise ValueError("its last line is half-written: delete that line to go on")
             place = JournalStorage(JournalFileBackend(str(storage)))
         pruner = optuna.pruners.MedianPruner()
         return optuna.create_study(
@@ -270,7 +274,8 @@ def check(name: str, choices: Any, known: Mapping[str, Any]) -> None:
         if numbers and -math.inf < low < high < math.inf and (len(choices) == 2 or low > 0):
             return
     raise ValueError(
-        f"{name}={choices!r} is no range: give (low, high), (low, high, 'log') with low above 0, or a list of choices"
+        f"{name}={choices!r} is no range: the lower end comes first, (low, high), with 'log' behind it above 0; "
+        "or give a list of choices"
     )
 
 

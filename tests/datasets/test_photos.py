@@ -149,3 +149,13 @@ def test_the_real_archive_has_200_training_photos(real):
     photos = read_photos(real("BSR_bsds500.tgz") / "BSR_bsds500.tgz")
     assert len(photos) == 200
     assert {photo.shape for _, photo in photos} == {(321, 481, 3), (481, 321, 3)}
+
+
+def test_files_with_holes_are_refused(tmp_path):
+    header = tarfile.TarInfo("a.png")
+    header.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.size": str(10**13)}
+    header.pax_headers |= {"GNU.sparse.map": f"0,0,{10**13},0", "GNU.sparse.name": "a.png"}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        archive.addfile(header)
+    with pytest.raises(ValueError, match=r"holds a\.png with holes"):
+        read_photos(tmp_path / "a.tar")

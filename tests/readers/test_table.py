@@ -34,6 +34,65 @@ def arrays_file(tmp_path):
     return write
 
 
+@pytest.mark.parametrize(
+    ("dtype", "shape"),
+    [([("a", "|S0"), ("label", "|S0")], (10**12,)), ("<U0", (10**12, 4)), ("|V0", (10**12,)), ("<f8", (10**12, 0))],
+)
+def test_values_without_a_size_are_refused_however_many_there_are(dtype, shape, tmp_path):
+    header = {"descr": dtype, "fortran_order": False, "shape": shape}
+    with open(tmp_path / "rows.npy", "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(ValueError, match=r"rows\.npy is no readable array: its values have no size"):
+        read_table(tmp_path / "rows.npy")
+    with zipfile.ZipFile(tmp_path / "rows.npz", "w") as archive:
+        archive.write(tmp_path / "rows.npy", "X.npy")
+    with pytest.raises(ValueError, match=r"rows\.npz \(X\) is no readable array: its values have no size"):
+        read_table(tmp_path / "rows.npz")
+
+
+@pytest.mark.parametrize("header", ["{'descr': '<f8', 'fortran_order': (", "{[]: 1}", "{'descr': 7}", "\0", "1" * 99])
+def test_damaged_headers_are_no_arrays(header, tmp_path):
+    text = header.encode().ljust(117) + b"\n"
+    (tmp_path / "rows.npy").write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + bytes(80))
+    with pytest.raises(ValueError, match="is no readable array"):
+        read_table(tmp_path / "rows.npy")
+
+
+def test_damage_in_any_kind_of_archive_is_told(tmp_path):
+    for kind in (zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        np.save(tmp_path / "X.npy", np.random.default_rng(0).normal(size=(40, 3)))
+        with zipfile.ZipFile(tmp_path / "rows.npz", "w", kind) as archive:
+            archive.write(tmp_path / "X.npy", "X.npy")
+        whole = (tmp_path / "rows.npz").read_bytes()
+        for place in range(30, 400, 9):
+            (tmp_path / "rows.npz").write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+            with pytest.raises(ValueError, match=r"rows\.npz"):
+                read_table(tmp_path / "rows.npz")
+
+
+def test_records_need_rows(tmp_path):
+    kind = [("a", "f8"), ("label", "U3")]
+    np.save(tmp_path / "one.npy", np.array((1.0, "x"), dtype=kind))
+    with pytest.raises(ValueError, match=r"has shape \(\); expected one record for each row"):
+        read_table(tmp_path / "one.npy")
+    np.save(tmp_path / "none.npy", np.empty(0, dtype=kind))
+    assert len(read_table(tmp_path / "none.npy")) == 0
+
+
+def test_infinite_labels_stay_what_they_are(tmp_path):
+    np.save(tmp_path / "rows.npy", np.array([[1.0, 0.0], [2.0, np.inf]]))
+    assert read_table(tmp_path / "rows.npy", "1").y.tolist() == [0.0, np.inf]
+
+
+def test_labels_of_many_digits_are_names(text):
+    assert read_table(text(f"a,label\n1,{'9' * 5000}\n2,1\n")).y.tolist() == ["9" * 5000, "1"]
+
+
+def test_names_that_steer_a_terminal_are_refused(text):
+    with pytest.raises(ValueError, match=r"name holds control characters, '\\x1b\[31mred'"):
+        read_table(text("a,\x1b[31mred\n1,2\n"))
+
+
 # CSV
 
 

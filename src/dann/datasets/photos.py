@@ -96,6 +96,8 @@ def walk_archive(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield the name and content of every image file of an archive, in one pass."""
     with open_packed(path) as file, tarfile.open(fileobj=Bounded(file, MAX_BYTES, path), mode="r|") as archive:
         for member in archive:
+            if member.issparse():
+                raise ValueError(f"{path} holds {member.name} with holes that unpack to any size: pack it anew")
             content = archive.extractfile(member) if member.isreg() and is_photo(member.name) else None
             if content is not None:
                 yield member.name, content.read()

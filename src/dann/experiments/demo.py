@@ -1,4 +1,4 @@
-"""The demo: two moons and handwritten digits, source-only, DANN and train-on-target side by side."""
+"""The demo: two moons and handwritten digits, source-only, DANN and target-only side by side."""
 
 from functools import partial
 from typing import Any

@@ -23,7 +23,7 @@ SHOWN = 500  # test images a domain in the embedding
 
 
 def run(study: Study) -> None:
-    """Train source-only, DANN and train-on-target on every seed and draw the first."""
+    """Train source-only, DANN and target-only on every seed and draw the first."""
     recipe = recipe_of(study.options["recipe"])
     # one data set, as in the papers; the seeds are those of the training
     task = mnist_m(seed=0, binarise=recipe.binarise)
@@ -67,7 +67,7 @@ def embeddings(study: Study, task: Task, models: dict[str, DomainAdapter]) -> No
 
 EXPERIMENT = Experiment(
     name="mnist-m",
-    summary="MNIST → MNIST-M by a recipe (tuned, paper, classic, strong): source-only, DANN, train-on-target",
+    summary="MNIST → MNIST-M by a recipe (tuned, paper, classic, strong): source-only, DANN, target-only",
     run=run,
     seeds=3,
     options={"recipe": "tuned", "steps": None},

@@ -127,8 +127,10 @@ class Study:
             return None
         before = runs.read_json(path)
         try:
+            if any(not {"dataset", "method", "seed"} <= row.keys() for row in before["rows"]):
+                raise ValueError("a row lacks dataset, method or seed")
             return {key: before[key] for key in ("name", "settings", "rows", "complete")}
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path} is no readable study ({error}); give another folder") from error
 
     def _store(self, complete: bool) -> None:

@@ -1,5 +1,7 @@
 """Methods by the names that the command line knows."""
 
+from difflib import get_close_matches
+
 from .adda import ADDA
 from .afn import AFN
 from .atdoc import ATDOC
@@ -113,8 +115,9 @@ def method_of(name: str) -> Method:
     names = name.split("+")
     for part in names:
         if part not in METHODS:
-            known = ", ".join(METHODS)
-            raise ValueError(f"unknown method {part!r}; choose one of: {known}, join several by +, or give an object")
+            near = get_close_matches(part.lower(), METHODS, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise ValueError(f"unknown method {part!r}; {hint}There are: {', '.join(METHODS)}; + joins several")
     methods = [METHODS[part]() for part in names]
     return methods[0] if len(methods) == 1 else Sum(*methods)
 

@@ -4,7 +4,6 @@ import csv
 import os
 import re
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ SUFFIXES = (".csv", ".npy", ".npz")
 MAX_BYTES = 32 * 2**30  # of what a file decodes to: a small one may declare any size
 DEFAULT_LABELS = ("label", "y")
 DEFAULT_FEATURES = ("X", "x")
-WHOLE = re.compile(r"-?(0|[1-9]\d*)")  # 007 is a name
+WHOLE = re.compile(r"-?(0|[1-9]\d{0,17})")  # 007 is a name, and so is what no 64 bits hold
 NUMBER = re.compile(WHOLE.pattern + r"(\.\d+)?")
 SHOWN = 10  # columns that an error names
 MISSING = ("NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null")  # what R, pandas and databases write for no value
@@ -156,6 +155,8 @@ def read_csv(
     if len(header) == 1 and (other := next((mark for mark in (";", "\t") if mark in header[0]), None)):
         name = "tabs" if other == "\t" else f"{other!r}"
         raise ValueError(f"{path} has {name} between its cells; write it with commas, and decimal points")
+    if odd := [name for name in header if not name.isprintable()]:
+        raise ValueError(f"{path} has a column whose name holds control characters, {odd[0]!r}: rename it")
     if len(set(header)) < len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise ValueError(f"{path} has two columns named {twice!r}")
@@ -288,7 +289,9 @@ def read_npy(
         names = list(array.dtype.names)
         if any(array.dtype[name].shape or array.dtype[name].kind not in "biufUS" for name in names):
             raise ValueError(f"{path} has fields that are no plain numbers or text: {array.dtype}")
-        cells = np.array([list(row) for row in array.tolist()], dtype=object)
+        if array.ndim != 1:
+            raise ValueError(f"{path} has shape {array.shape}; expected one record for each row")
+        cells = np.array([list(row) for row in array.tolist()], dtype=object).reshape(-1, len(names))
         return with_label(path, names, cells, label, defaults, drop, known)
     if label is None or (array.ndim == 2 and array.shape[1] == unlabelled):
         return Table(array)
@@ -300,7 +303,7 @@ def read_npy(
             f"{path} holds a plain array of shape {array.shape}: its columns have no names; give the label column "
             f"by its number (got --label {label}), or use .npz or .csv"
         ) from None
-    if y.dtype.kind == "f" and np.array_equal(y, np.round(y)):
+    if y.dtype.kind == "f" and np.isfinite(y).all() and np.array_equal(y, np.round(y)):
         y = y.astype(np.int64)
     return Table(np.delete(array, column, axis=1), y)
 
@@ -323,7 +326,9 @@ def read_npz(path: Path, label: str | None, defaults: Sequence[str]) -> Table:
                 if name is not None:
                     with archive.open(f"{name}.npy") as member:
                         arrays[name] = load_array(member, path, name)
-    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, OSError, RuntimeError) as error:  # last: encrypted
+    except ValueError:
+        raise
+    except Exception as error:  # of zip files, of four ways to pack, of encryption
         raise ValueError(f"{path} is no readable .npz file: {error}") from error
     x, y = arrays[features[0]], None if y_name is None else arrays[y_name]
     if y is not None and x.shape[:1] != y.shape[:1]:
@@ -338,7 +343,12 @@ def load_array(file: Any, path: Path, name: str = "") -> np.ndarray:
         array = np.load(file, allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise ValueError("it is an archive")
-    except (ValueError, EOFError, OSError, MemoryError) as error:
+        parts = [array.dtype, *(array.dtype[name] for name in array.dtype.names or ())]
+        if min(part.itemsize for part in parts) == 0 or 0 in array.shape[1:]:
+            raise ValueError(
+                f"its values have no size ({array.dtype}, shape {array.shape})"
+            )  # any number takes no bytes
+    except Exception as error:  # a damaged header is read as code of Python's, which fails in many ways
         pickled = "Object arrays" in str(error)
         hint = "; save text as np.asarray(values, dtype='U'): pickled objects could run code" if pickled else ""
         raise ValueError(f"{what} is no readable array: {error}{hint}") from error
