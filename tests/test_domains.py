@@ -113,7 +113,7 @@ def test_a_target_with_another_number_of_columns_is_refused():
 def test_a_target_with_other_columns_names_the_missing_and_the_unexpected():
     source = pd.DataFrame(X, columns=["age", "income"])
     target = pd.DataFrame(XT, columns=["age", "wage"])
-    with pytest.raises(ValueError, match=r"missing \['income'\], unexpected \['wage'\]"):
+    with pytest.raises(ValueError, match="it lacks income; only it has wage"):
         door(source, xt=target)
 
 
