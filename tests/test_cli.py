@@ -1497,6 +1497,11 @@ def test_inputs_among_what_a_run_replaces_are_refused(command, refused, files):
     refused(command, *data, "--out", "a", because="a/figures/lab.csv lies in the run folder, among what is replaced")
 
 
+def test_a_folder_is_no_input(refused, files):
+    Path("a").mkdir()
+    refused("adapt", "--source", "a", "--target", "field.csv", "--label", "species", "--out", "a", because="a")
+
+
 def test_a_comparison_does_not_replace_another_commands_run(adapt, refused, files, undrawn):
     assert adapt("--out", "a")[0] == 0
     data = ("--source", "lab.csv", "--target", "field.csv", "--label", "species")

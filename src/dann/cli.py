@@ -624,7 +624,7 @@ def _check_outside(folder: Path, files: Iterable[Path]) -> None:
     """Raise where a file that is read lies in a part of the run folder that a new run replaces."""
     for file in files:
         inside = file.resolve().parts[len(folder.resolve().parts) :]
-        if file.resolve().is_relative_to(folder.resolve()) and inside[0] in (*KEPT, "figures"):
+        if file.resolve().is_relative_to(folder.resolve()) and inside and inside[0] in (*KEPT, "figures"):
             raise ValueError(f"{file} lies in the run folder, among what is replaced: move it, or give another --out")
 
 
