@@ -303,3 +303,19 @@ def test_a_search_that_was_cut_off_in_writing_is_told(data, tmp_path):
     with pytest.raises(ValueError, match="its last line is half-written: delete that line to go on"):
         tune(base(), {"lr": (1e-3, 1e-1)}, *data, trials=1, storage=place)
     assert place.read_bytes() == cut
+
+
+def test_a_search_that_was_interrupted_draws_the_same_settings_again(data, tmp_path):
+    def drawn(study):
+        return [t.params for t in study.trials if t.state.name in ("COMPLETE", "PRUNED")]
+
+    def interrupt(trial, step):
+        if trial == 2:
+            raise KeyboardInterrupt
+
+    place = tmp_path / "trials.log"
+    with pytest.raises(KeyboardInterrupt):
+        tune(base(), SPACE, *data, trials=4, storage=place, on_step=interrupt)
+    resumed = tune(base(), SPACE, *data, trials=2, storage=place)
+    assert drawn(resumed) == drawn(tune(base(), SPACE, *data, trials=4))
+    assert len({repr(params) for params in drawn(resumed)}) == 4

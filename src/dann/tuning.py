@@ -185,10 +185,13 @@ def tune(
             "another folder or storage"
         )
     study.set_user_attr("fingerprint", mark)
-    study.sampler = optuna.samplers.TPESampler(seed=seed + 1000 * len(study.trials))  # goes on, and not anew
+    over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Choices for a categorical")  # that tuples become lists in a storage
-        study.optimize(objective, n_trials=trials)
+        for _ in range(trials):
+            done = len(study.get_trials(deepcopy=False, states=over))  # one that was interrupted is drawn again
+            study.sampler = optuna.samplers.TPESampler(seed=seed + 1000 * done)
+            study.optimize(objective, n_trials=1)
     if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials):
         raise TrainingFailed(
             f"every trial was pruned, the last one because: {study.trials[-1].user_attrs.get('alarm')}"
