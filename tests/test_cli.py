@@ -1499,7 +1499,8 @@ def test_inputs_among_what_a_run_replaces_are_refused(command, refused, files):
 
 def test_a_folder_is_no_input(refused, files):
     Path("a").mkdir()
-    refused("adapt", "--source", "a", "--target", "field.csv", "--label", "species", "--out", "a", because="a")
+    data = ("--source", "a", "--target", "field.csv", "--label", "species")
+    refused("adapt", *data, "--out", "a", because="a is a folder, and a file is read")
 
 
 def test_a_comparison_does_not_replace_another_commands_run(adapt, refused, files, undrawn):

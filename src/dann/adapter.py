@@ -387,9 +387,7 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                 with tuned(work):
                     self._train(net, method, stream, domains, run, on_step, repeat)
             except KeyboardInterrupt:  # the user may want to look at it
-                if self._average is not None:
-                    self._average.copy_to_network()
-                    self._average = None
+                self._take_average()
                 net.eval()
                 raise
             except BaseException:
@@ -475,14 +473,18 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                 runs.save_checkpoint(checkpoint, state)
                 runs.write_json(checkpoint.with_name("history.json"), self.history_)
                 last = time.monotonic()
-        if average is not None:
-            average.copy_to_network()
-            self._average = None
+        self._take_average()
         net.eval()
         some = guards.x[:: max(1, len(guards.x) // (2 * self.batch_size))]
         with torch.no_grad(), context():  # no loss has seen the last step
             if not all(bool(values.isfinite().all()) for values in net(some)):
                 raise TrainingDiverged(f"outputs are infinite or NaN after the last step: lower lr (now {self.lr})")
+
+    def _take_average(self) -> None:
+        """Give the network the averaged weights, if there are such."""
+        if self._average is not None:
+            self._average.copy_to_network()
+            self._average = None
 
     def snapshot(self) -> Self:
         """Return a fitted copy of this estimator as it stands, in the midst of a training too (see ``on_step``).

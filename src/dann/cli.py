@@ -615,17 +615,23 @@ def _check_kept(inputs: Iterable[Path | None], outputs: Iterable[Path | None]) -
         for read in filter(None, inputs):
             if written.exists() and read.exists() and written.samefile(read):
                 raise ValueError(f"{written} is read and would be written over: name another file")
-            inside = written.resolve().parts[len(read.resolve().parts) :]
-            if written.resolve().is_relative_to(read.resolve()) and inside and inside[0] in KEPT:
+            if _part(written, read) in KEPT:
                 raise ValueError(f"{written} is the run folder's own: name another file")
 
 
 def _check_outside(folder: Path, files: Iterable[Path]) -> None:
     """Raise where a file that is read lies in a part of the run folder that a new run replaces."""
+    from .experiments.study import PARTS, RESULTS
+
     for file in files:
-        inside = file.resolve().parts[len(folder.resolve().parts) :]
-        if file.resolve().is_relative_to(folder.resolve()) and inside and inside[0] in (*KEPT, "figures"):
+        if _part(file, folder) in (*PARTS, *RESULTS):
             raise ValueError(f"{file} lies in the run folder, among what is replaced: move it, or give another --out")
+
+
+def _part(path: Path, folder: Path) -> str | None:
+    """Return the name of what holds a path, or is it, directly in a folder; None if nothing there does."""
+    path, folder = path.resolve(), folder.resolve()
+    return path.relative_to(folder).parts[0] if folder in path.parents else None
 
 
 def _bytes(path: Path) -> Any:
@@ -663,14 +669,17 @@ def _names_of_rows(*tables: "Table") -> list[str]:
     """Return the columns whose values are whole numbers, another one in every row: they may be no features."""
     import numpy as np
 
+    def names(cells: Any) -> bool:
+        try:
+            x = cells.astype(np.float64)
+        except ValueError:  # text, which the training complains of
+            return False
+        return len(np.unique(x)) == len(x) and bool((x == np.round(x)).all())
+
     if tables[0].columns is None or min(map(len, tables)) < 20:
         return []
-    try:
-        sides = [np.asarray(rows.x, dtype=np.float64) for rows in tables]
-    except ValueError:  # text, which the training complains of
-        return []
-    whole = lambda x: len(np.unique(x)) == len(x) and bool((x == np.round(x)).all())  # noqa: E731
-    return [name for k, name in enumerate(tables[0].columns) if all(whole(x[:, k]) for x in sides)]
+    looks = [some for rows in tables for some in (rows.x[:100], rows.x)]  # few columns are worth a whole look
+    return [name for k, name in enumerate(tables[0].columns) if all(names(x[:, k]) for x in looks)]
 
 
 def _read_for(

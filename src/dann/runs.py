@@ -1,6 +1,7 @@
 """What a training leaves on disk: files that are whole or absent, and hold no code."""
 
 import hashlib
+import io
 import json
 import os
 import uuid
@@ -183,8 +184,6 @@ def load_evidence(path: str | os.PathLike[str]) -> Evidence:
 
 def save_checkpoint(path: str | os.PathLike[str], state: dict[str, Any]) -> None:
     """Write a training state atomically, behind a digest of it."""
-    import io
-
     buffer = io.BytesIO()
     torch.save(state, buffer)
     content = buffer.getvalue()
@@ -202,12 +201,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     path = Path(path)
     if not path.exists():
         return None
-    import io
-
     try:
         whole = path.read_bytes()
-        digest, content = whole[:32], whole[32:]
-        if hashlib.sha256(content).digest() != digest:
+        mark, content = whole[:32], whole[32:]
+        if hashlib.sha256(content).digest() != mark:
             raise ValueError("it was altered, cut off, or written by an earlier version")
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         missing = {"fingerprint", "step", "history", "rng", "network", "average", "optimizer", "guards"} - set(state)

@@ -240,12 +240,11 @@ def opened(storage: str | Path | None) -> "optuna.Study":
         elif storage is not None:
             Path(storage).parent.mkdir(parents=True, exist_ok=True)
             if Path(storage).exists():  # Optuna takes one broken line for an unfinished one, and writes behind it
-                with open(storage) as file:
-                    if (first := file.readline()) and "op_code" not in json.loads(first):
-                        raise ValueError(f"it starts with {first[:40].strip()!r}")
-                with open(storage, "rb") as file:
-                    if file.read()[-1:] not in (b"", b"\n"):
-                        raise ValueError("its last line is half-written: delete that line to go on")
+                lines = Path(storage).read_text().splitlines(keepends=True)
+                if lines and "op_code" not in json.loads(lines[0]):
+                    raise ValueError(f"it starts with {lines[0][:40].strip()!r}")
+                if lines and not lines[-1].endswith("\n"):
+                    raise ValueError("its last line is half-written: delete that line to go on")
             place = JournalStorage(JournalFileBackend(str(storage)))
         pruner = optuna.pruners.MedianPruner()
         return optuna.create_study(
