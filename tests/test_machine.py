@@ -1,6 +1,7 @@
 import ctypes
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -30,6 +31,33 @@ def test_the_threads_come_back_behind_an_error(three_threads):
     with pytest.raises(KeyError), threads_for(0):
         raise KeyError
     assert torch.get_num_threads() == 3
+
+
+def test_blocks_that_overlap_in_several_threads_leave_every_thread_what_it_had(three_threads):
+    """A thread starts with the number that another one has set for a while, and would keep it."""
+    inside, go_on, seen = threading.Event(), threading.Event(), []
+
+    def first():
+        with threads_for(0):
+            inside.set()
+            go_on.wait(10)
+
+    def second():
+        assert inside.wait(10)
+        with threads_for(2 * WORK_OF_A_THREAD):
+            seen.append(torch.get_num_threads())
+            with threads_for(WORK_OF_A_THREAD), threads_for(2 * WORK_OF_A_THREAD):  # the inner one has as many left
+                seen.append(torch.get_num_threads())
+            go_on.set()
+            one.join(10)
+        seen.append(torch.get_num_threads())
+
+    one, two = threading.Thread(target=first), threading.Thread(target=second)
+    one.start(), two.start()
+    one.join(20), two.join(20)
+    later = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+    later.start(), later.join(20)
+    assert seen == [2, 1, 3, 3]
 
 
 # denormal numbers

@@ -15,6 +15,7 @@ TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # glibc's names for mallopt
 LARGEST, USUAL = 2**31 - 1, 32 * 2**20
 _keepers = 0
 _counting, _inside, _before = threading.Lock(), 0, torch.float32
+_users, _threads, _own = 0, 1, threading.local()
 
 
 @contextmanager
@@ -56,14 +57,26 @@ def tuned(work: float) -> Iterator[None]:
 def threads_for(work: float) -> Iterator[None]:
     """Let PyTorch use as many of its threads inside the block as ``work`` multiply-adds keep busy, at least one.
 
-    The number depends on nothing but ``work`` and the threads that PyTorch had, so that results repeat.
+    The number depends on nothing but ``work`` and the threads that PyTorch had, so that results repeat. Blocks in
+    several threads of the program may overlap: a thread starts with the number that another one has set, so the first
+    of them keeps the number for all.
     """
-    before = torch.get_num_threads()
+    global _users, _threads
+    inside = getattr(_own, "inside", False)
+    with _counting:
+        if not _users:
+            _threads = torch.get_num_threads()
+        _users += 1
+        before = torch.get_num_threads() if inside else _threads
+    _own.inside = True
     torch.set_num_threads(max(1, min(before, round(work / WORK_OF_A_THREAD))))
     try:
         yield
     finally:
         torch.set_num_threads(before)
+        _own.inside = inside
+        with _counting:
+            _users -= 1
 
 
 @contextmanager
@@ -90,14 +103,16 @@ def kept_memory() -> Iterator[None]:
     keeps as much as it does by itself once a program has freed something large.
     """
     global _keepers
-    _keepers += 1  # a training between the steps of another one leaves the memory to it
-    _keep(LARGEST, LARGEST)
+    with _counting:
+        _keepers += 1  # a training between the steps of another one leaves the memory to it
+        _keep(LARGEST, LARGEST)
     try:
         yield
     finally:
-        _keepers -= 1
-        if not _keepers:
-            _keep(USUAL, 2 * USUAL)
+        with _counting:
+            _keepers -= 1
+            if not _keepers:
+                _keep(USUAL, 2 * USUAL)
 
 
 def _keep(mapped: int, trimmed: int) -> None:
