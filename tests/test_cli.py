@@ -750,6 +750,19 @@ def test_an_interrupted_study_goes_on_where_it_stopped_to_the_same_rows(dann_, u
         assert same_weights(weights(path), weights(Path("run/models") / path.name))
 
 
+def test_an_adaptation_that_is_interrupted_leaves_the_model_of_an_earlier_one(files, adapt, undrawn, trainings):
+    assert adapt()[0] == 0
+    results = ("model.safetensors", "target_predictions.csv", "comparison.json", "judges/1.safetensors")
+    before = [Path("runs/adapt", name).read_bytes() for name in results]
+    trainings.update(steps=[], interrupt=(2, 2))
+    assert adapt("--seed", "1")[0] == 130
+    assert [Path("runs/adapt", name).read_bytes() for name in results] == before
+    trainings.update(steps=[], interrupt=None)
+    assert adapt("--seed", "1")[0] == 0
+    changed = [Path("runs/adapt", name).read_bytes() != old for name, old in zip(results, before, strict=True)]
+    assert changed == [True, True, False, True]  # the report names the same two methods
+
+
 def test_an_interrupted_adaptation_goes_on_unless_the_data_changed(files, adapt, write, undrawn, trainings):
     trainings["interrupt"] = (2, 2)
     assert adapt()[0] == 130
@@ -1256,24 +1269,6 @@ def test_columns_called_y_are_features_where_the_source_has_them(dann_, tmp_path
     code, _, error = dann_("predict", "runs/adapt", "run.csv", "-o", "classes.csv")
     assert code == 0, error
     assert len(Path("classes.csv").read_text().splitlines()) == 31
-
-
-def test_another_adaptation_that_is_interrupted_leaves_no_older_model(files, dann_, monkeypatch):
-    words = ("adapt", "--source", "lab.csv", "--target", "field.csv", "--label", "species", "--set", "steps=5")
-    assert dann_(*words)[0] == 0
-    model = Path("runs/adapt/model.safetensors")
-    assert model.exists()
-    fit = DomainAdapter.fit
-
-    def interrupted(self, *data, run=None, **more):
-        if run is None or "coral" not in str(run):
-            return fit(self, *data, run=run, **more)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(DomainAdapter, "fit", interrupted)
-    assert dann_(*words, "--method", "deep-coral")[0] == 130
-    assert not model.exists()
-    assert not Path("runs/adapt/target_predictions.csv").exists()
 
 
 def test_assess_of_too_few_rows_cannot_tell(many, compare, write, dann_):

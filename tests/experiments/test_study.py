@@ -177,6 +177,17 @@ def test_a_complete_study_starts_anew_and_leaves_nothing_of_the_old_one(study, f
     ]
 
 
+@pytest.mark.parametrize(("name", "stay"), [("toy", True), ("other", False)])
+def test_results_stay_until_the_same_experiment_has_new_ones(name, stay, study):
+    first = study().run()
+    results = [first.folder / result for result in ("model.safetensors", "judges/0.evidence", "comparison.json")]
+    for path in results:
+        runs.write(path, "of the first")
+    interrupted(study(name=name, seeds=(1,)), after=1)
+    assert [path.exists() for path in results] == [stay] * 3
+    assert len(list((first.folder / "models").iterdir())) == 1
+
+
 def test_a_model_that_is_gone_is_trained_again(study, fits):
     first = study()
     interrupted(first, after=1)
@@ -265,8 +276,8 @@ def test_evaluating_in_between_does_not_change_the_training(study, task, tmp_pat
 def test_progress_is_reported_to_the_end(study):
     seen = []
     study(options={"steps": 50}, on_progress=lambda *report: seen.append(report)).run()
-    assert seen[:3] == [("blobs · source-only · seed 0", done, 50) for done in (20, 40, 50)]
-    assert len(seen) == 6
+    assert seen[:4] == [("blobs · source-only · seed 0", done, 50) for done in (0, 20, 40, 50)]
+    assert len(seen) == 8
 
 
 def test_values_are_those_of_all_seeds_in_their_order(study):

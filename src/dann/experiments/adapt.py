@@ -111,6 +111,7 @@ def adapt(
             name: study.fit(task, estimator, seed, method=name, pad=enough, of_rows=of_rows)
             for name, estimator in estimators.items()
         }
+    (study.folder / "target_predictions.csv").unlink(missing_ok=True)  # of an earlier model
     keep_judges(study.folder, task, models, method)
     write_predictions(study.folder / "target_predictions.csv", models[method], target)
     draw(study, task, models)

@@ -21,8 +21,8 @@ from ..engine import Step
 from ..metrics import domain_accuracy, proxy_a_distance
 
 Row = dict[str, Any]
-PARTS = ("models", "figures", "trainings", "snapshots", "judges")  # folders of a study, replaced if it starts anew
-RESULTS = ("model.safetensors", "target_predictions.csv", "comparison.json")  # files beside them that go with them
+PARTS = ("models", "figures", "trainings", "snapshots")  # folders of a study, replaced if it starts anew
+RESULTS = ("comparison.json", "judges", "model.safetensors", "target_predictions.csv")  # what some write at their end
 PROGRESS_EVERY = 20  # steps between two moves of the progress bar
 
 
@@ -102,6 +102,7 @@ class Study:
         before = self._before()
         wanted = {"name": experiment.name, "settings": self.settings, "complete": False}
         self._outdated = before is not None and any(before[key] != value for key, value in wanted.items())
+        self._again = before is not None and before["name"] == experiment.name
         if before is not None and not self._outdated:
             self.rows = before["rows"]
 
@@ -121,7 +122,7 @@ class Study:
         """Return what an earlier study left in the folder, None where there was none."""
         path = self.folder / "study.json"
         if not path.exists():
-            for part in PARTS:
+            for part in (*PARTS, *RESULTS):
                 if (self.folder / part).exists():
                     raise ValueError(f"{self.folder / part} is of no study and would be replaced; give another folder")
             return None
@@ -135,10 +136,10 @@ class Study:
 
     def _store(self, complete: bool) -> None:
         if self._outdated:  # not before there is something to keep: a mistyped command costs no results
-            for part in PARTS:
+            for part in PARTS if self._again else (*RESULTS, *PARTS):  # its own results stay until there are new ones
                 shutil.rmtree(self.folder / part, ignore_errors=True)
-            for file in RESULTS:
-                (self.folder / file).unlink(missing_ok=True)
+                if part in RESULTS:
+                    (self.folder / part).unlink(missing_ok=True)
             self._outdated = False
         runs.write_json(self.folder / "study.json", {**self.report(), "complete": complete})
 
@@ -210,10 +211,14 @@ class Study:
         """Train the adapter, or go on from a model, and keep the snapshots that are wanted."""
         key = f"{dataset}-{method}-{adapter.random_state}"
 
+        def progress(done: int) -> None:
+            if self.on_progress is not None:
+                self.on_progress(f"{dataset} · {method} · seed {adapter.random_state}", done, adapter.steps)
+
         def on_step(step: Step) -> None:
             done = step.number + 1
-            if self.on_progress is not None and (done % PROGRESS_EVERY == 0 or done == adapter.steps):
-                self.on_progress(f"{dataset} · {method} · seed {adapter.random_state}", done, adapter.steps)
+            if done % PROGRESS_EVERY == 0 or done == adapter.steps:
+                progress(done)
             if done in wanted:
                 x, x_target = task.source_test.x, task.target_test.x
                 arrays = {"source": adapter.transform(x), "target": adapter.transform(x_target)}
@@ -221,6 +226,7 @@ class Study:
                 self._keep(self._snapshots(key) / f"{done:07d}.npz", arrays)
 
         run = self.folder / "trainings" / key
+        progress(0)  # a pretraining may come first
         if before is not None:
             later = {name: getattr(adapter, name) for name in ("steps", "lr", "random_state")} | self.override
             return before.adapt_to(task.target.x, adapter.method, run=run, on_step=on_step, **later)
