@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-import dann.adapter
+import dann.estimator
 from dann import (
     CDAN,
     DAN,
@@ -84,7 +84,7 @@ def test_the_head_on_the_transformed_features_gives_the_probabilities(fitted, ar
 
 def test_predictions_do_not_depend_on_how_many_rows_are_asked_at_once(fitted, arrays, monkeypatch):
     whole = fitted.predict_proba(arrays.xt)
-    monkeypatch.setattr(dann.adapter, "rows_at_once", lambda *_: 7)
+    monkeypatch.setattr(dann.estimator, "rows_at_once", lambda *_: 7)
     np.testing.assert_allclose(fitted.predict_proba(arrays.xt), whole, rtol=1e-5)
     np.testing.assert_allclose(fitted.predict_proba(arrays.xt[:1]), whole[:1], rtol=1e-5)
 
@@ -553,7 +553,7 @@ def test_adda_is_refused_with_batch_norm_per_domain(arrays):
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_the_pretraining(settings, message, arrays, monkeypatch):
-    monkeypatch.setattr(dann.adapter, "train", lambda *_: pytest.fail("has begun to train"))
+    monkeypatch.setattr(dann.estimator, "train", lambda *_: pytest.fail("has begun to train"))
     with pytest.raises(ValueError, match=message):
         DomainAdapter(pretrain_steps=5, **settings).fit(arrays.x, arrays.y, arrays.xt)
 

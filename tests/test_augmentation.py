@@ -209,7 +209,7 @@ def test_an_interrupted_training_on_variations_goes_on_to_the_same_weights(array
             raise KeyboardInterrupt
 
     whole = adapter.fit(arrays.x, arrays.y, arrays.xt).predict_proba(arrays.xt)
-    monkeypatch.setattr("dann.adapter.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("dann.estimator.CHECKPOINT_SECONDS", 0.0)
     with pytest.raises(KeyboardInterrupt):
         adapter.fit(arrays.x, arrays.y, arrays.xt, run=tmp_path / "run", on_step=stop)
     resumed = adapter.fit(arrays.x, arrays.y, arrays.xt, run=tmp_path / "run")

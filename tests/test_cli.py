@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 import dann
-import dann.adapter
 import dann.cli
+import dann.estimator
 import dann.experiments.adapt
 import dann.experiments.moons
 import dann.readers.table
@@ -720,7 +720,7 @@ def without_seconds(path):
 
 
 def test_an_interrupted_study_goes_on_where_it_stopped_to_the_same_rows(dann_, undrawn, trainings, monkeypatch):
-    monkeypatch.setattr(dann.adapter, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(dann.estimator, "CHECKPOINT_SECONDS", 0)
     command = ("reproduce", "moons", "--seeds", "2", "--steps", "6", "--out")
     trainings["interrupt"] = (3, 5)  # two methods of the first seed are done
     code, _, error = dann_(*command, "run")

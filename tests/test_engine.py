@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-import dann.adapter
 import dann.engine
+import dann.estimator
 from dann import DANN, MLP, DomainAdapter, Domains, Network, annealing
 from dann.engine import train, update
 from dann.optimizers import Optimizer
@@ -233,7 +233,7 @@ def test_a_small_training_uses_one_thread(arrays, three_threads):
 def fitted(arrays, repeat, monkeypatch, steps=12, backbone=None, labelled=False, **settings):
     """Train with a recorded step, or without; return the estimator and how often one was recorded."""
     made = []
-    monkeypatch.setattr(dann.adapter, "RECORDING_PAYS", 1 if repeat else 10**9)
+    monkeypatch.setattr(dann.estimator, "RECORDING_PAYS", 1 if repeat else 10**9)
     monkeypatch.setattr(dann.engine, "record", lambda step, *args, **kw: made.append(1) or record(step, *args, **kw))
     adapter = DomainAdapter(backbone=backbone or MLP((8,)), steps=steps, batch_size=8, device="cpu")
     adapter.set_params(**settings).fit(arrays.x, arrays.y, arrays.xt, arrays.yt if labelled else None)
@@ -250,8 +250,8 @@ def test_trainings_are_recorded_where_that_pays(arrays, monkeypatch):
 
 @pytest.mark.parametrize(("optimizer", "swing"), [("adam", 0.01), ("adamw", 0.01), ("sgd", 0.0)])
 def test_guards_know_how_far_an_optimiser_swings(optimizer, swing, arrays, monkeypatch):
-    seen, guards = [], dann.adapter.Guards
-    monkeypatch.setattr(dann.adapter, "Guards", lambda *args: seen.append(args[4]) or guards(*args))
+    seen, guards = [], dann.estimator.Guards
+    monkeypatch.setattr(dann.estimator, "Guards", lambda *args: seen.append(args[4]) or guards(*args))
     adapter = DomainAdapter(backbone=MLP((4,)), optimizer=optimizer, lr=0.01, steps=2, batch_size=4, device="cpu")
     adapter.fit(arrays.x, arrays.y, arrays.xt)
     assert seen == [swing]
@@ -286,7 +286,7 @@ def test_a_recorded_training_has_the_same_bits(settings, arrays, monkeypatch):
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_recorded_training_goes_on_to_the_same_bits(optimizer, arrays, monkeypatch, tmp_path):
-    monkeypatch.setattr(dann.adapter, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(dann.estimator, "CHECKPOINT_SECONDS", 0)
     whole, _ = fitted(arrays, True, monkeypatch, optimizer=optimizer, lr_schedule="cosine")
 
     def interrupt(step):
@@ -397,7 +397,7 @@ def thin_out(adapter):
 def test_what_the_caller_changes_between_steps_counts_in_recorded_trainings_too(change, arrays, monkeypatch):
     models = []
     for repeat in (False, True):
-        monkeypatch.setattr(dann.adapter, "RECORDING_PAYS", 1 if repeat else 10**9)
+        monkeypatch.setattr(dann.estimator, "RECORDING_PAYS", 1 if repeat else 10**9)
         method = "dann+mcc" if change is weaken_a_part else "dann"
         network = MLP((8,), head_hidden=(6,), dropout=0.5)
         adapter = DomainAdapter(method, network, steps=8, batch_size=8, device="cpu")

@@ -145,7 +145,7 @@ def test_source_only_under_the_fallback_only_warns(task):
 def test_looks_change_nothing(task, monkeypatch):
     data = task.source.x, task.source.y, task.target.x
     watched = adapter(steps=120).fit(*data)
-    monkeypatch.setattr("dann.adapter.Guards.due", lambda self, done: False)
+    monkeypatch.setattr("dann.estimator.Guards.due", lambda self, done: False)
     alone = adapter(steps=120).fit(*data)
     for a, b in zip(watched.network_.state_dict().values(), alone.network_.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -206,7 +206,7 @@ def test_alarms_of_a_training_that_was_given_up_are_not_those_of_the_model_that_
 @pytest.mark.parametrize("trouble", ["one class", "no gradient"])
 @pytest.mark.parametrize("stop_at", [400, 500])
 def test_an_interrupted_training_raises_the_same_alarms(stop_at, trouble, task, tmp_path, monkeypatch):
-    monkeypatch.setattr("dann.adapter.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("dann.estimator.CHECKPOINT_SECONDS", 0.0)
     data = task.source.x, task.source.y, task.target.x
 
     def interrupt(step):

@@ -11,13 +11,14 @@ PACKAGE = Path(dann.__file__).parent
 
 # From the tensors up to the command line. A module imports from its own row or the rows above it.
 ROWS = [
-    {"augmentation", "functional", "recording", "optimizers", "machine", "identity"},
+    {"augmentation", "functional", "recording", "optimizers", "machine", "identity", "seeds"},
     {"domains"},
     {"network", "backbones", "streams", "datasets", "readers"},
     {"methods", "engine", "evidence"},
     {"validators", "metrics", "runs", "estimates", "shift", "guards", "assessment"},
-    {"adapter"},
-    {"regressor"},
+    {"settings"},
+    {"estimator"},
+    {"adapter", "regressor"},
     {"selection"},
     {"tuning"},
     {"plots", "experiments"},
@@ -70,7 +71,7 @@ def test_imports_point_one_way():
             )
             assert frozenset({name, other}) not in STRANGERS, (
                 f"{where}: {name} and {other} do not know each other; move what both need to network or functional, "
-                "and let adapter bring them together"
+                "and let estimator bring them together"
             )
 
 

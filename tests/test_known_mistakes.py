@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-import dann.adapter
+import dann.estimator
 from dann import DANN, MLP, DomainAdapter, Domains, Network, classification_metrics, warmup
 from dann.datasets.mnist_m import build
 from dann.functional import domain_loss, reverse_gradient
@@ -72,7 +72,7 @@ def test_2_the_strength_starts_at_0_and_passes_the_sigmoids_half_whatever_the_le
 
 
 def test_2_the_strength_survives_an_interruption(watch, tmp_path, monkeypatch):
-    monkeypatch.setattr(dann.adapter, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(dann.estimator, "CHECKPOINT_SECONDS", 0.0)
     whole = [strength for strength, _, _ in watch()]
 
     def interrupt(step):

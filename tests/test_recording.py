@@ -268,7 +268,7 @@ def test_pytorchs_compiler_is_not_imported():
     import sys
 
     code = (
-        "import sys, torch, dann.adapter; dann.adapter.RECORDING_PAYS = 1; x = torch.randn(20, 3).numpy()\n"
+        "import sys, torch, dann.estimator; dann.estimator.RECORDING_PAYS = 1; x = torch.randn(20, 3).numpy()\n"
         "dann.DomainAdapter('dann', dann.MLP((4,)), steps=3, device='cpu').fit(x, x[:, 0] > 0, x)\n"
         "assert 'torch._dynamo' not in sys.modules and 'sympy' not in sys.modules"
     )

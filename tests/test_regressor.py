@@ -132,7 +132,7 @@ def test_it_goes_on_after_an_interruption(lines, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dann.adapter.CHECKPOINT_SECONDS", 0.0)
+        patch.setattr("dann.estimator.CHECKPOINT_SECONDS", 0.0)
         with pytest.raises(KeyboardInterrupt):
             regressor(steps=8).fit(x, y, xt, run=tmp_path, on_step=stop)
     resumed = regressor(steps=8).fit(x, y, xt, run=tmp_path)

@@ -23,7 +23,7 @@ from dann import (
     reassess,
     reverse_risk,
 )
-from dann.adapter import TrainingFailed
+from dann.estimator import TrainingFailed
 from dann.evidence import clusters
 from dann.runs import plain
 from dann.selection import METHODS, Comparison, Training, divided, estimators_of, evidence_of, rehearse, split
@@ -107,7 +107,7 @@ def test_checkpoints_hold_the_weights_of_their_step(data):
 
 
 def test_an_interrupted_comparison_goes_on_to_the_same_end(data, tmp_path, compared, monkeypatch):
-    monkeypatch.setattr("dann.adapter.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("dann.estimator.CHECKPOINT_SECONDS", 0.0)
 
     def interrupt(name, seed, step):
         if (name, seed, step.number) == ("dann", 1, 40):
@@ -436,7 +436,7 @@ def test_methods_of_the_users_own_resume_and_the_time_of_their_training_stays(da
 
 
 def test_the_time_of_a_training_is_without_that_of_judging_and_with_that_of_before(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("dann.adapter.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr("dann.estimator.CHECKPOINT_SECONDS", 0.0)
     clock, stops = [0.0], [4]
     monkeypatch.setattr("dann.selection.time", SimpleNamespace(perf_counter=lambda: clock[0]))
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dann import DANN, MLP, VALIDATORS, DomainAdapter, DomainRegressor, TrainingFailed, tune
-from dann.adapter import TrainingWarning
+from dann.estimator import TrainingWarning
 from dann.experiments.planted import Planted
 from dann.selection import divided
 from dann.tuning import tried

@@ -4,12 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .adapter import DomainAdapter, TrainingCollapsed, TrainingDiverged, TrainingFailed, TrainingWarning
+    from .adapter import DomainAdapter
     from .assessment import Assessment, Estimate, assess, suggest_labels
     from .augmentation import Augmentation, ImageAugmentation, TableAugmentation
     from .backbones import BACKBONES, MLP, Backbone, ConvNet, Custom, GTSRBNet, MNISTNet, SmallNet, SVHNNet
     from .domains import Domains
     from .engine import Step
+    from .estimator import TrainingCollapsed, TrainingDiverged, TrainingFailed, TrainingWarning
     from .evidence import Evidence
     from .functional import GradientReversal, annealing, domain_loss, reverse_gradient, warmup
     from .guards import Event
@@ -59,12 +60,13 @@ if TYPE_CHECKING:
 # Names are imported when they are first used, so that `import dann` and `dann --help` wait for neither PyTorch nor
 # scikit-learn where they do not need them.
 _HOME = {
-    "adapter": ("DomainAdapter", "TrainingCollapsed", "TrainingDiverged", "TrainingFailed", "TrainingWarning"),
+    "adapter": ("DomainAdapter",),
     "assessment": ("Assessment", "Estimate", "assess", "suggest_labels"),
     "augmentation": ("Augmentation", "ImageAugmentation", "TableAugmentation"),
     "backbones": ("BACKBONES", "MLP", "Backbone", "ConvNet", "Custom", "GTSRBNet", "MNISTNet", "SVHNNet", "SmallNet"),
     "domains": ("Domains",),
     "engine": ("Step",),
+    "estimator": ("TrainingCollapsed", "TrainingDiverged", "TrainingFailed", "TrainingWarning"),
     "evidence": ("Evidence",),
     "functional": ("GradientReversal", "annealing", "domain_loss", "reverse_gradient", "warmup"),
     "guards": ("Event",),

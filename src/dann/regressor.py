@@ -1,4 +1,4 @@
-"""The scikit-learn face for continuous labels."""
+"""The estimator for continuous labels."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from .adapter import Adapter, scored
 from .domains import Domain, Domains, as_numbers, is_missing
+from .estimator import Adapter, scored
 from .metrics import regression_metrics
 
 

@@ -14,11 +14,12 @@ import numpy as np
 from sklearn.base import clone
 
 from . import runs
-from .adapter import DomainAdapter, TrainingDiverged, TrainingFailed, TrainingWarning, chosen, taken
+from .adapter import DomainAdapter, chosen
 from .assessment import Assessment, assess
 from .assessment import suggest_labels as suggest
 from .domains import Domains, UnitWarning, arrange, as_inputs, as_labels, encode, names_of, target_labels
 from .engine import Step
+from .estimator import TrainingDiverged, TrainingFailed, TrainingWarning, taken
 from .evidence import CROWD, Evidence, NotFinite, Structure, crowd_of, structure_of
 from .guards import harmful
 from .methods import Method, SourceOnly, method_of, name_of

@@ -12,10 +12,11 @@ import numpy as np
 from sklearn.base import clone
 from torch import nn
 
-from .adapter import DomainAdapter, TrainingFailed, TrainingWarning
+from .adapter import DomainAdapter
 from .assessment import ROWS, UNTOLD
 from .domains import UnitWarning, as_inputs, as_labels
 from .engine import Step
+from .estimator import TrainingFailed, TrainingWarning
 from .guards import harmful
 from .identity import identity, is_plain
 from .runs import fingerprint

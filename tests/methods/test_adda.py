@@ -69,10 +69,10 @@ def test_labels_of_the_target_which_it_would_not_use_are_refused(arrays):
 
 @pytest.mark.parametrize("seed", [0, None])
 def test_an_interrupted_pretraining_goes_on_to_the_same_bits(seed, arrays, tmp_path, monkeypatch):
-    import dann.adapter
+    import dann.estimator
 
-    monkeypatch.setattr(dann.adapter, "CHECKPOINT_SECONDS", 0.0)
-    train, taken = dann.adapter.train, []
+    monkeypatch.setattr(dann.estimator, "CHECKPOINT_SECONDS", 0.0)
+    train, taken = dann.estimator.train, []
 
     def interrupted(*args, **kwargs):
         for step in train(*args, **kwargs):
@@ -81,7 +81,7 @@ def test_an_interrupted_pretraining_goes_on_to_the_same_bits(seed, arrays, tmp_p
                 raise KeyboardInterrupt
             yield step
 
-    monkeypatch.setattr(dann.adapter, "train", interrupted)
+    monkeypatch.setattr(dann.estimator, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         adapter(random_state=seed).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
     resumed = adapter(random_state=seed).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)

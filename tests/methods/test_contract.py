@@ -14,7 +14,7 @@ from sklearn.base import clone
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
-import dann.adapter
+import dann.estimator
 from dann import METHODS, MLP, DomainAdapter, Domains, Network, TableAugmentation, mlp
 from dann.engine import train, update
 from dann.optimizers import Optimizer
@@ -206,7 +206,7 @@ def test_a_recorded_training_has_the_same_bits(name, arrays, monkeypatch):
     if METHODS[name].reads_values:
         with pytest.warns(UserWarning, match="not compiled"):
             fit(name, arrays, compile=True)
-        monkeypatch.setattr(dann.adapter, "RECORDING_PAYS", 1)
+        monkeypatch.setattr(dann.estimator, "RECORDING_PAYS", 1)
         same = fit(name, arrays)  # not tried, so there is no warning
     else:
         same = fit(name, arrays, compile=True)
@@ -242,7 +242,7 @@ def test_bfloat16_trains_finite_losses(name, arrays):
 @pytest.mark.parametrize(("optimizer", "averaging"), [("adam", 0.0), ("sgd", 0.9)])
 @pytest.mark.parametrize("name", NAMES)
 def test_a_resumed_run_ends_at_the_same_bits(name, optimizer, averaging, arrays, tmp_path, monkeypatch):
-    monkeypatch.setattr(dann.adapter, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(dann.estimator, "CHECKPOINT_SECONDS", 0.0)
     settings = {"optimizer": optimizer, "lr_schedule": "annealing", "lr": 0.01, "averaging": averaging}
 
     def interrupt(step):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-import dann.adapter
+import dann.estimator
 from dann import DANN, METHODS, MLP, AdaBN, DomainAdapter
 
 NAMES = [name for name, method in METHODS.items() if method.source_free]
@@ -35,7 +35,7 @@ def test_the_model_that_it_starts_from_stays_as_it_is(name, source, arrays):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_goes_on_after_an_interruption_to_the_same_bits(name, source, arrays, tmp_path, monkeypatch):
-    monkeypatch.setattr(dann.adapter, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(dann.estimator, "CHECKPOINT_SECONDS", 0.0)
 
     def interrupt(step):
         if step.number == 3:

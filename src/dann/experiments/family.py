@@ -11,9 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.base import clone
 
-from ..adapter import DomainAdapter, TrainingDiverged
+from ..adapter import DomainAdapter
 from ..backbones import MLP, ConvNet, MNISTNet
 from ..datasets import DatasetNotFound, Labelled, Task, blobs, digits, double_moon, label_shift, mnist_m, shifted_table
+from ..estimator import TrainingDiverged
 from ..methods import CDAN, MCC, METHODS, Sum
 from . import demo
 from .study import Experiment, Study

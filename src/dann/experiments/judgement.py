@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import entr
 
 from .. import plots
-from ..adapter import DomainAdapter, TrainingWarning
+from ..adapter import DomainAdapter
 from ..assessment import LEVEL, left_open
 from ..datasets import (
     DatasetNotFound,
@@ -30,6 +30,7 @@ from ..datasets import (
 from ..datasets import variations as vary
 from ..datasets.digits import enlarged
 from ..estimates import atc, doc, on_the_line
+from ..estimator import TrainingWarning
 from ..guards import effective
 from ..selection import METHODS, Comparison, compare, most_following
 from ..validators import VALIDATORS
