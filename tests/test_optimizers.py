@@ -122,3 +122,65 @@ def test_unknown_kinds_are_refused():
 def test_settings_out_of_range_are_refused(setting, says):
     with pytest.raises(ValueError, match=says):
         Optimizer([(weights(), 0.1)], **setting)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+@pytest.mark.parametrize("shape", [(4, 3), (2, 4, 3, 1)])
+def test_gradients_in_another_order_in_memory_are_taken_for_what_they_are(settings, shape):
+    """Those of an einsum, or of images that lie channels last: PyTorch's kernels look at memory alone."""
+
+    def stepped(arrange):
+        parameter = nn.Parameter(torch.arange(24.0)[: torch.Size(shape).numel()].reshape(shape) / 10)
+        optimizer = Optimizer([([parameter], 0.1)], **settings)
+        for step in range(3):
+            optimizer.step([parameter], [arrange(torch.randn(shape, generator=torch.Generator().manual_seed(step)))])
+        return parameter
+
+    def turned(gradient):
+        return gradient.transpose(0, -1).contiguous().transpose(0, -1)
+
+    assert turned(torch.ones(shape)).stride() != torch.ones(shape).stride()
+    assert torch.equal(stepped(lambda gradient: gradient), stepped(turned))
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_weights_may_be_laid_out_anew_between_the_steps(settings):
+    made = []
+    for arrange in (lambda p: p, lambda p: p.t().contiguous().t()):
+        parameter = nn.Parameter(torch.arange(12.0).reshape(4, 3))
+        optimizer = Optimizer([([parameter], 0.1)], **settings)
+        for step in range(3):
+            optimizer.step([parameter], [torch.randn((4, 3), generator=torch.Generator().manual_seed(step))])
+            parameter.data = arrange(parameter.data)
+        made.append(parameter)
+    assert made[0].stride() != made[1].stride()
+    assert torch.equal(*made)
+
+
+def test_sparse_gradients_are_refused_with_the_remedy():
+    table = nn.Embedding(5, 2, sparse=True)
+    (gradient,) = torch.autograd.grad(table(torch.tensor([1, 2])).sum(), [table.weight])
+    with pytest.raises(ValueError, match=r"shape \(5, 2\) is sparse.*sparse=False"):
+        Optimizer([([table.weight], 0.1)]).step([table.weight], [gradient])
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_a_backward_pass_that_needs_the_weights_of_before_fails(settings):
+    """As with PyTorch's own optimisers; its fused kernels by themselves leave gradients of mixed weights."""
+    ours, optimizer, _, _ = both(**settings)
+    loss = (torch.ones(1, 3) @ ours[0].T @ ours[2].T).sum()
+    optimizer.step(ours[2:], gradients(0)[2:])
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(loss, [ours[0]])
+
+
+def test_weights_that_are_frozen_at_first_have_a_state_from_their_first_step_on():
+    ours = weights()
+    ours[0].requires_grad_(False)
+    optimizer = Optimizer([(ours, 0.1)], "adam", 0.9)
+    assert [len(known) for known in optimizer.state()] == [0, 3, 3]
+    optimizer.step(ours[1:], gradients(0)[1:])
+    optimizer.step(ours, gradients(1))
+    again = Optimizer([(ours, 0.1)], "adam", 0.9)
+    again.restore(optimizer.state())
+    assert [counts.item() for *_, counts in again.state()] == [1, 2, 2]

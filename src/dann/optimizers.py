@@ -47,7 +47,7 @@ class Optimizer:
         self.rates = [_rate(parameters[0].device, lr) for parameters, lr in self.groups]
         self._one = torch.ones((), device=self.rates[0].device if self.rates else None)
         self._group: dict[Tensor, int] = {p: k for k, (parameters, _) in enumerate(self.groups) for p in parameters}
-        self._state: dict[Tensor, list[Tensor]] = {p: self._fresh(p) for p in self._group}
+        self._state: dict[Tensor, list[Tensor]] = {p: self._fresh(p) for p in self._group if p.requires_grad}
 
     def _fresh(self, p: Tensor) -> list[Tensor]:
         """Return what is known of a parameter before the first step: averages, and the number of steps."""
@@ -55,6 +55,13 @@ class Optimizer:
         if self.kind == "sgd":
             return [zeros] if self.momentum else []
         return [zeros, zeros.clone(), torch.zeros((), device=p.device)]
+
+    def _known(self, p: Tensor) -> list[Tensor]:
+        """Return what is known of a parameter, which may have been frozen before, or got another layout."""
+        known = self._state.get(p)
+        if known is None or (known and known[0].stride() != p.stride()):
+            self._state[p] = [laid_out_as(p, t) if t.dim() else t for t in known or self._fresh(p)]
+        return self._state[p]
 
     def scale(self, factor: float) -> None:
         """Set the factor on the learning rates, without waiting for the device."""
@@ -67,10 +74,10 @@ class Optimizer:
         chosen: dict[int, list[tuple[Tensor, Tensor]]] = {}
         for p, gradient in zip(parameters, self._clipped(gradients), strict=True):
             if gradient is not None:
-                chosen.setdefault(self._group[p], []).append((p, gradient))
+                chosen.setdefault(self._group[p], []).append((p, laid_out_as(p, gradient)))
         for k, pairs in chosen.items():
             weights, slopes = [p for p, _ in pairs], [gradient for _, gradient in pairs]
-            state = [list(column) for column in zip(*(self._state[p] for p in weights), strict=True)]
+            state = [list(column) for column in zip(*map(self._known, weights), strict=True)]
             if self.kind == "sgd":
                 torch._fused_sgd_(
                     weights,
@@ -102,6 +109,7 @@ class Optimizer:
                     amsgrad=False,
                     maximize=False,
                 )
+            torch.autograd.graph.increment_version(weights)  # what holds them for a backward pass to come shall fail
 
     def _clipped(self, gradients: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         """Return the gradients, none of which changes, as long as they may be."""
@@ -113,14 +121,30 @@ class Optimizer:
         return [None if gradient is None else gradient * factor for gradient in gradients]
 
     def state(self) -> list[list[Tensor]]:
-        """Return what is known of every parameter, in the order of the groups."""
-        return list(self._state.values())
+        """Return what is known of every parameter, in the order of the groups; nothing of frozen ones."""
+        return [self._state.get(p, []) for p in self._group]
 
     def restore(self, state: list[list[Tensor]]) -> None:
         """Go on from an earlier state."""
-        for mine, values in zip(self._state.values(), state, strict=True):
-            for tensor, value in zip(mine, values, strict=True):
+        for p, values in zip(self._group, state, strict=True):
+            for tensor, value in zip(self._known(p) if values else [], values, strict=True):
                 tensor.copy_(value)
+
+
+def laid_out_as(p: Tensor, values: Tensor) -> Tensor:
+    """Return values with the strides of a parameter: the kernels go through memory, whatever lies where.
+
+    Raises
+    ------
+    ValueError
+        The values are sparse.
+    """
+    if values.layout != torch.strided:
+        raise ValueError(
+            f"the gradient of weights of shape {tuple(p.shape)} is sparse, and no optimiser here takes such: give "
+            "nn.Embedding sparse=False"
+        )
+    return values if values.stride() == p.stride() else torch.empty_like(p, requires_grad=False).copy_(values)
 
 
 def _rate(device: torch.device, lr: float) -> Tensor:
