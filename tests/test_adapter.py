@@ -287,6 +287,33 @@ def weights(model):
     return torch.cat([p.detach().flatten() for p in model.network_.parameters()]).double().numpy()
 
 
+def test_weights_that_are_replaced_are_averaged_too(arrays):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 4)
+
+        def forward(self, x):
+            return self.layer(x)
+
+    def fit(averaging):
+        seen = []
+
+        def on_step(step):
+            layer = model.network_.encoder.layer
+            layer.weight.data = nn.functional.normalize(layer.weight.data)
+            seen.append(layer.weight.detach().clone())
+
+        model = adapter(backbone=Scaled(), steps=4, averaging=averaging, compile=False)
+        model.fit(arrays.x, arrays.y, arrays.xt, on_step=on_step)
+        return model.network_.encoder.layer.weight.detach(), seen
+
+    averaged, seen = fit(0.9)
+    assert not torch.equal(averaged, seen[-1])
+    last, seen = fit(0.0)
+    assert torch.equal(last, seen[-1])
+
+
 def test_the_trained_model_is_the_average_of_the_weights_on_the_way(arrays):
     def fit(**settings):
         kept = []
@@ -925,6 +952,24 @@ def test_modes_of_the_users_own_change_nothing(mode, arrays):
     for mine, its in zip(inside.network_.parameters(), plain.network_.parameters(), strict=True):
         assert torch.equal(mine, its)
     np.testing.assert_array_equal(predicted, plain.predict_proba(arrays.xt))
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("method", ["source-only", "mcd"])
+def test_autocast_of_the_users_own_keeps_no_stale_weights(kind, enabled, method, arrays):
+    """PyTorch keeps its copies of weights in bfloat16 until the outermost block ends."""
+    settings = {"method": method, "precision": "bf16", "steps": 6}
+    plain = adapter(compile=False, **settings).fit(arrays.x, arrays.y, arrays.xt)
+    for compile in (False, "auto"):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*CUDA is not available")
+            users = torch.autocast(kind, torch.bfloat16, enabled=enabled)
+        with users:
+            inside = adapter(compile=compile, **settings).fit(arrays.x, arrays.y, arrays.xt)
+        assert inside.history_ == plain.history_
+        for mine, its in zip(inside.network_.parameters(), plain.network_.parameters(), strict=True):
+            assert torch.equal(mine, its)
 
 
 def test_trainings_in_threads_are_those_of_one_thread(arrays):

@@ -1,7 +1,9 @@
 import ctypes
+import os
 import subprocess
 import sys
 import threading
+import warnings
 
 import pytest
 import torch
@@ -174,3 +176,37 @@ def test_predictions_take_as_many_rows_as_the_work_of_one_allows(work, rows):
     with threads_for(0):
         assert rows_at_once(work, CPU) == rows
     assert rows_at_once(work, CUDA) >= rows
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are not forked here")
+def test_a_process_that_is_forked_during_a_training_starts_as_the_user_left_it(three_threads):
+    """Of the threads that had set something there is but the one that forks."""
+    from dann.machine import usual_modes
+
+    inside, go_on = threading.Event(), threading.Event()
+
+    def train():
+        with usual_modes(), threads_for(0), kept_memory():
+            inside.set()
+            go_on.wait(20)
+
+    torch.set_default_dtype(torch.float64)
+    try:
+        other = threading.Thread(target=train)
+        other.start()
+        assert inside.wait(20)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # that this process has threads
+            child = os.fork()
+        if not child:
+            found = (torch.get_default_dtype(), torch.get_num_threads(), dann.machine._keepers)
+            with usual_modes():
+                found += (torch.get_default_dtype(),)
+            os._exit(0 if found == (torch.float64, 3, 0, torch.float32) else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        go_on.set()
+        other.join(20)
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        go_on.set()
+        torch.set_default_dtype(torch.float32)

@@ -1,6 +1,7 @@
 """How a training uses the processor: its threads, its memory, and the precision of its arithmetic."""
 
 import ctypes
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,22 @@ LARGEST, USUAL = 2**31 - 1, 32 * 2**20
 _keepers = 0
 _counting, _inside, _before = threading.Lock(), 0, torch.float32
 _users, _threads, _own = 0, 1, threading.local()
+
+
+def forget_others() -> None:
+    """Give back, in a process that was forked, what other threads of the first one had set: they are not here."""
+    global _counting, _inside, _keepers, _users
+    if _inside:
+        torch.set_default_dtype(_before)
+    if _users:
+        torch.set_num_threads(_threads)
+    if _keepers:
+        _keep(USUAL, 2 * USUAL)
+    _counting, _inside, _keepers, _users = threading.Lock(), 0, 0, 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forget_others)
 
 
 @contextmanager
@@ -39,7 +56,7 @@ def usual_modes() -> Iterator[None]:
             yield
     finally:
         with _counting:
-            _inside -= 1
+            _inside = max(_inside - 1, 0)  # a process that was forked in between counts anew
             if not _inside:
                 torch.set_default_dtype(_before)
 
@@ -76,7 +93,7 @@ def threads_for(work: float) -> Iterator[None]:
         torch.set_num_threads(before)
         _own.inside = inside
         with _counting:
-            _users -= 1
+            _users = max(_users - 1, 0)
 
 
 @contextmanager
@@ -110,7 +127,7 @@ def kept_memory() -> Iterator[None]:
         yield
     finally:
         with _counting:
-            _keepers -= 1
+            _keepers = max(_keepers - 1, 0)
             if not _keepers:
                 _keep(USUAL, 2 * USUAL)
 
@@ -155,7 +172,20 @@ def precision_for(wanted: str, device: torch.device, work: float) -> torch.dtype
 
 def autocast(device: torch.device, precision: torch.dtype) -> Callable[[], AbstractContextManager[None]]:
     """Return what makes the contexts that compute in a precision; nothing for single precision, which costs a call."""
-    return nullcontext if precision == torch.float32 else partial(torch.autocast, device.type, precision)
+    return nullcontext if precision == torch.float32 else partial(cast, device.type, precision)
+
+
+@contextmanager
+def cast(device: str, precision: torch.dtype) -> Iterator[None]:
+    """Compute inside the block in a precision, and forget the copies of weights behind it.
+
+    PyTorch forgets them where its outermost block ends, which may be the user's around a whole training.
+    """
+    with torch.autocast(device, precision):
+        try:
+            yield
+        finally:
+            torch.clear_autocast_cache()
 
 
 def has_bf16_units(device: torch.device) -> bool:
