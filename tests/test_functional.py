@@ -17,6 +17,7 @@ from dann.functional import (
     cross_entropy,
     domain_loss,
     entropy,
+    label_loss,
     mean_entropy,
     mmd,
     reverse_gradient,
@@ -331,3 +332,17 @@ def test_one_logit_a_row_is_that_of_the_second_of_two_domains():
     z, domain = torch.tensor([[2.0], [-1.0], [0.5]]), torch.tensor([0, 1, 1])
     both = torch.cat([torch.zeros_like(z), z], 1)
     assert domain_loss(z, domain) == domain_loss(both, domain)
+
+
+@pytest.mark.parametrize(("outputs", "labels"), [((8, 1), (8, 1)), ((8, 2), (8,)), ((8,), (8,)), ((7, 1), (8,))])
+@pytest.mark.parametrize("complete", [True, False])
+def test_continuous_labels_of_another_shape_are_refused(outputs, labels, complete):
+    with pytest.raises(ValueError, match="continuous labels have shape"):
+        label_loss(torch.zeros(outputs), torch.zeros(labels), complete)
+
+
+@pytest.mark.parametrize("options", [{}, {"smoothing": 0.1}, {"weight": torch.ones(2)}])
+@pytest.mark.parametrize("number", [-1, -100, 2])
+def test_no_number_of_a_domain_is_passed_over(options, number):
+    with pytest.raises((IndexError, RuntimeError)):
+        domain_loss(torch.zeros(2, 2), torch.tensor([0, number]), **options)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+NONE = -(2**62)  # no class: PyTorch would pass over rows of -100 without a word
+
 
 def reverse_gradient(x: Tensor, strength: float | Tensor = 1.0) -> Tensor:
     """Return ``x`` unchanged; multiply the gradient by ``-strength`` on the way back.
@@ -131,7 +133,15 @@ def label_loss(outputs: Tensor, labels: Tensor, complete: bool = False) -> Tenso
         int64 classes, -1 = unknown, or floating point numbers, NaN = unknown.
     complete : bool
         No label is unknown, which saves looking.
+
+    Raises
+    ------
+    ValueError
+        Continuous labels or predictions of another shape.
     """
+    if labels.is_floating_point() and (labels.dim() != 1 or outputs.shape != (len(labels), 1)):
+        shapes = f"{tuple(labels.shape)}, and predictions {tuple(outputs.shape)}"
+        raise ValueError(f"continuous labels have shape {shapes}; expected (n,) and (n, 1)")
     if not labels.is_floating_point():
         return F.cross_entropy(outputs, labels) if complete else cross_entropy(outputs, labels)
     if complete:
@@ -272,13 +282,13 @@ def domain_loss(
         if weight.shape != domain.shape:
             raise ValueError(f"weight has shape {tuple(weight.shape)}; expected one a row, {tuple(domain.shape)}")
         weight = weight.to(logits.dtype)
-        per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing)
+        per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing, ignore_index=NONE)
         share = weight if normalized else torch.ones_like(weight)
         mass = ((domain[:, None] == numbers) * share[:, None]).sum(0).clamp(min=torch.finfo(weight.dtype).tiny)
         return (per_row * weight / mass[domain]).sum() * part
     of = domain[:, None] == numbers  # one_hot would wait for a GPU
     share = part / of.sum(0, dtype=logits.dtype).clamp(min=1)  # of a row
     if not smoothing:
-        return F.cross_entropy(logits, domain, weight=share, reduction="sum")
-    per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing)
+        return F.cross_entropy(logits, domain, weight=share, reduction="sum", ignore_index=NONE)
+    per_row = F.cross_entropy(logits, domain, reduction="none", label_smoothing=smoothing, ignore_index=NONE)
     return (per_row * share[domain]).sum()
