@@ -1,6 +1,9 @@
 import copy
+import itertools
 import random
 import warnings
+from collections import deque
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
@@ -340,6 +343,104 @@ def test_a_method_that_reads_values_is_trained_step_by_step_with_a_warning(array
         same, _ = fitted(arrays, False, monkeypatch, compile=True, method=Reads())
     assert len(warned) == 1
     assert same.history_ == plain.history_
+
+
+@dataclass
+class Kept(DANN):
+    """Keeps values from step to step where no recording sees them; ``how`` is a key of KEEPING."""
+
+    how: str = ""
+
+    def build(self, net):
+        part = nn.Linear(net.dim, 2)
+        part.requires_grad_(False)
+        part.memory, part.list, part.draws = deque(maxlen=3), [0], np.random.default_rng(0)
+        return {**super().build(net), "kept": part}
+
+    def loss(self, net, source, target, progress):
+        terms = super().loss(net, source, target, progress)
+        return {**terms, "more": KEEPING[self.how](net.parts["kept"], net.head, source.features)}
+
+
+def by_data(part, head, features):
+    part.weight.data = 0.9 * part.weight.data + 0.1 * head[-1].weight.data
+    return (features @ part.weight.T).square().mean()
+
+
+def by_deque(part, head, features):
+    part.memory.append(features.detach())
+    return (features.mean(0) - torch.cat(list(part.memory)).mean(0)).square().sum()
+
+
+def by_list(part, head, features):
+    part.list[0] += 1
+    return features.square().mean() / part.list[0]
+
+
+def by_generator(part, head, features):
+    return features.square().mean() * float(part.draws.uniform())
+
+
+def by_copy(part, head, features):
+    return (features @ copy.deepcopy(head)[-1].weight.T).square().mean()
+
+
+def by_parameter(part, head, features):
+    return (features @ nn.Parameter(head[-1].weight.detach().clone()).T).square().mean()
+
+
+def by_tensor_copy(part, head, features):
+    return (features @ copy.deepcopy(part.weight.data).T).square().mean()
+
+
+KEEPING = {f.__name__: f for f in (by_data, by_deque, by_list, by_generator, by_copy, by_parameter, by_tensor_copy)}
+
+
+@pytest.mark.parametrize("how", KEEPING)
+def test_what_a_recording_cannot_see_is_noticed_in_the_second_step(how, arrays, monkeypatch):
+    plain, _ = fitted(arrays, False, monkeypatch, compile=False, method=Kept(how=how))
+    with pytest.warns(UserWarning, match="not compiled: "):
+        same, once = fitted(arrays, False, monkeypatch, compile=True, method=Kept(how=how))
+    assert once == 1
+    assert same.history_ == plain.history_
+    for mine, its in zip(same.network_.parameters(), plain.network_.parameters(), strict=True):
+        assert torch.equal(mine, its)
+
+
+@pytest.mark.parametrize("compile", [False, "auto", True])
+@pytest.mark.parametrize("before", [False, True])
+def test_weights_that_a_callback_thaws_are_trained(compile, before, arrays, monkeypatch):
+    seen = []
+
+    def change(step):
+        encoder = adapter.network_.encoder
+        if step.number in (3, 6):
+            encoder.requires_grad_(step.number == 6)
+        seen.append([p.detach().clone() for p in encoder.parameters()])
+
+    backbone = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
+    backbone.requires_grad_(not before)
+    network = MLP((4,)) if compile == "auto" else backbone
+    monkeypatch.setattr(dann.estimator, "RECORDING_PAYS", 1)
+    adapter = DomainAdapter("dann", network, steps=9, batch_size=8, device="cpu", compile=compile)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "not compiled any more|no weight of the encoder")
+        adapter.fit(arrays.x, arrays.y, arrays.xt, on_step=change)
+    moved = [any(not torch.equal(a, b) for a, b in zip(*pair, strict=True)) for pair in itertools.pairwise(seen)]
+    assert moved[3:6] == [False] * 3
+    assert moved[6:] == [True] * 2
+
+
+def test_a_game_that_computes_a_term_before_an_earlier_move_is_played_is_told(arrays):
+    class Early(DANN):
+        def moves(self, net, batch, progress):
+            source, target = net.views(batch)
+            terms = self.loss(net, source, target, progress)
+            yield ("domain",), {"domain": self.loss(net, *net.views(batch), progress)["domain"]}
+            yield ("encoder", "head"), terms
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        DomainAdapter(Early(), MLP((4,)), steps=2, batch_size=8, device="cpu").fit(arrays.x, arrays.y, arrays.xt)
 
 
 class Counts(nn.Module):

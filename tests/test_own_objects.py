@@ -597,3 +597,63 @@ def test_a_class_in_place_of_an_object_is_refused(make_arrays, tmp_path):
     DomainAdapter(Gap(), steps=1).fit(a.x, a.y, a.xt).save(tmp_path / "m.safetensors")
     with pytest.raises(TypeError, match="method=Gap is a class"):
         DomainAdapter.load(tmp_path / "m.safetensors", method=Gap)
+
+
+class Private(nn.Module):
+    """Keeps its setting where others do not look, and has a method that changes another."""
+
+    def __init__(self, k=1, depth=1):
+        super().__init__()
+        self.layer, self._k, self.depth = nn.Linear(3, 4), k, depth
+
+    def deepen(self):
+        self.depth += 1
+
+    def forward(self, x):
+        return self.layer(x) * self._k * self.depth
+
+
+@dataclass
+class OfParts(Gap):
+    """Has a part whose setting nothing else tells."""
+
+    def build(self, net):
+        part = nn.Identity()
+        part.factor = OfParts.factor
+        return {"part": part}
+
+
+@pytest.mark.parametrize("others", [{"k": 5}, {"depth": 5}])
+def test_a_run_of_a_network_with_another_private_setting_is_not_taken_for_this_one(others, arrays, tmp_path):
+    def fit(**settings):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            network = Private(**settings)
+        adapter(Gap(), backbone=network).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+
+    fit()
+    fit()
+    with pytest.raises(ValueError, match="other data or settings"):
+        fit(**others)
+
+
+def test_a_run_with_another_part_is_not_taken_for_this_one(arrays, tmp_path):
+    OfParts.factor = 1
+    adapter(OfParts()).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    OfParts.factor = 2
+    with pytest.raises(ValueError, match="other data or settings"):
+        adapter(OfParts()).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+
+
+FACTOR = 1.0
+
+
+def scaled(x):
+    return x * FACTOR
+
+
+def test_constants_beside_a_function_are_part_of_it(monkeypatch):
+    before = identity(scaled)
+    assert identity(scaled) == before
+    monkeypatch.setattr(sys.modules[__name__], "FACTOR", 2.0)
+    assert identity(scaled) != before

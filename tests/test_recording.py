@@ -1,3 +1,7 @@
+import gc
+import weakref
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -280,7 +284,10 @@ class Graph:
 
     def __init__(self, monkeypatch, fails=False):
         monkeypatch.setattr(torch.cuda, "CUDAGraph", lambda: self)
-        monkeypatch.setattr(torch.cuda, "graph", lambda graph: graph)
+        self.options = {}
+        monkeypatch.setattr(torch.cuda, "graph", lambda graph, **options: self.options.update(options) or graph)
+        monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(self.options.update(device=device)))
+        monkeypatch.setattr(torch.cuda, "Stream", lambda device: ("stream on", device))
         self.fails, self.tape = fails, _Tape()
 
     def __enter__(self):
@@ -303,6 +310,27 @@ def test_a_captured_recording_is_fed_through_its_own_inputs(monkeypatch):
     first = run(torch.tensor([1.0, 2]), torch.tensor([3.0, 4]))
     second = run(torch.tensor([5.0, 6]), torch.tensor([7.0, 8]))
     assert (first[0].tolist(), second[0].tolist()) == ([3, 8], [35, 48])
+
+
+def test_it_is_captured_on_the_device_of_its_inputs_and_other_threads_may_go_on(monkeypatch):
+    graph = Graph(monkeypatch)
+    captured(recorded(lambda x: (x + 1,), torch.ones(2)), [torch.ones(2)])
+    here = torch.device("cpu")
+    assert graph.options == {"device": here, "stream": ("stream on", here), "capture_error_mode": "thread_local"}
+
+
+def test_what_a_captured_recording_reads_stays_alive(monkeypatch):
+    """A graph knows addresses alone: memory that nobody holds would be given to the next tensor."""
+    Graph(monkeypatch)
+    known = torch.tensor([2.0, 3.0])
+    _, recording = record(lambda x: (x * known.square(),), [torch.ones(2)], constants=[known])
+    derived = [weakref.ref(t) for t in recording.held if t is not known]
+    run = captured(recording.run, [torch.ones(2)])
+    del recording
+    gc.collect()
+    assert len(derived) == 1
+    assert derived[0]() is not None
+    assert callable(run)
 
 
 def test_a_recording_that_cannot_be_captured_is_repeated_as_it_is(monkeypatch):

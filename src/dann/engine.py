@@ -1,6 +1,7 @@
 """The only training loop."""
 
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from operator import is_
@@ -10,14 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from .domains import Batch
-from .identity import is_plain
+from .identity import OF_MODULES, is_plain
 from .machine import autocast
 from .network import Network
 from .optimizers import Optimizer
-from .recording import record
+from .recording import agrees, record
 from .streams import ArrayStream
 
-OF_MODULES = frozenset(vars(nn.Module()))  # attributes that every layer has
 RECORDING_PAYS = 100  # steps in which a recording earns back its hundredths of a second: docs/performance.md
 
 
@@ -30,6 +30,7 @@ class Step(NamedTuple):
 
 Terms = dict[str, Tensor]
 Play = Callable[[Batch, Tensor], Terms]
+Check = Callable[[Batch, Tensor], tuple[Terms, bool]]
 Moves = Iterator[tuple[tuple[str, ...], Terms]]
 
 
@@ -69,15 +70,27 @@ def train(
         Whether the caller may change the method or the network between the steps: nothing is repeated from then on.
     """
     device, context = stream.device, autocast(stream.device, precision)
-    play, unchanged = eager(net, method, optimizer, context), None
+    step_by_step = play = eager(net, method, optimizer, context)
+    check, unchanged = None, None
     net.train()
     for number in range(start, steps):
         if schedule is not None:
             optimizer.scale(schedule(number / steps))
         batch, progress = stream.at(number), torch.full((), number / steps, device=device)  # filled there, not copied
         if repeat and number == start:
-            terms, play = recorded(play, batch, progress, lambda: values_of(state_of(net, method), net.parameters()))
+            state = lambda: values_of(state_of(net, method), net.parameters())  # noqa: E731
+            terms, play, check = recorded(play, batch, progress, state)
             unchanged = watch(net, method) if watched else None
+        elif check is not None and play is not step_by_step:  # the second step, both ways
+            terms, right = check(batch, progress)
+            if not right:
+                warnings.warn(
+                    "not compiled: a recorded step does something else, as values are kept outside of PyTorch's "
+                    "operations; the steps are computed one by one",
+                    stacklevel=2,
+                )
+                play, unchanged = step_by_step, None
+            check = None
         else:
             terms = play(batch, progress)
         yield Step(number, terms)
@@ -85,18 +98,19 @@ def train(
             net.train()
         if unchanged is not None and not unchanged():
             warnings.warn("not compiled any more: method or network were changed between two steps", stacklevel=2)
-            play, unchanged = eager(net, method, optimizer, context), None
+            play, unchanged = step_by_step, None
 
 
 def eager(
     net: Network, method: Game, optimizer: Optimizer, context: Callable[[], AbstractContextManager[None]]
 ) -> Play:
     """Return the function that takes all steps of the optimiser on one batch; its losses are computed in a context."""
-    group = {player: net.group(player) for player in net.players}  # once: walking through modules is slow
-    learns = False
+    modules = {"encoder": net.encoder, "head": net.head, **net.parts}
+    group = {name: list(module.parameters()) for name, module in modules.items()}  # once: walking there is slow
+    learns, first = False, True
 
     def play(batch: Batch, progress: Tensor) -> Terms:
-        nonlocal learns
+        nonlocal learns, first
         seen: Terms = {}
         moved = False
         for players, terms in inside(context, method.moves(net, batch, progress)):
@@ -108,13 +122,14 @@ def eager(
             if unknown := [player for player in players if player not in group]:
                 raise ValueError(f"a move is of {unknown[0]!r}; the players are: {', '.join(group)}")
             parameters = list(dict.fromkeys(p for player in players for p in group[player]))  # parts may share some
-            if not parameters:
+            if first and not any(p.requires_grad for p in parameters):
                 raise ValueError(f"there is nothing to train in {', '.join(players)}: all weights are frozen, or none")
             update(optimizer, parameters, terms)
             moved, learns = True, learns or any(term.requires_grad for term in terms.values())
             seen.update({name: term.detach() for name, term in terms.items()})
         if moved and not learns:  # in the first step: later ones may pause
             raise ValueError(f"no term has a gradient, of {list(seen)}: nothing would be trained")
+        first = False
         return seen
 
     return play
@@ -138,14 +153,18 @@ def update(optimizer: Optimizer, parameters: Sequence[nn.Parameter], terms: Term
             raise ValueError(f"the term {name!r} is no single number of a tensor, but {seen}: take its mean or sum")
     losses = [term for term in terms.values() if term.requires_grad]  # one that no weight changes is there to be seen
     parameters = [p for p in parameters if p.requires_grad]  # the caller may freeze some between the steps
-    optimizer.step(parameters, torch.autograd.grad(losses, parameters, allow_unused=True))
+    if parameters:
+        optimizer.step(parameters, torch.autograd.grad(losses, parameters, allow_unused=True))
 
 
-def recorded(play: Play, batch: Batch, progress: Tensor, state: Callable[[], list[Any]]) -> tuple[Terms, Play]:
-    """Play a batch; return its terms, and a function that repeats on others the operations that this took.
+def recorded(
+    play: Play, batch: Batch, progress: Tensor, state: Callable[[], list[Any]]
+) -> tuple[Terms, Play, Check | None]:
+    """Play a batch; return its terms, a function that repeats on others the operations that this took, and a check.
 
     Right for methods and networks that change tensors in place and hold no other state of their own, which ``state``
-    would show; see `record`. The batches are blocks of the same sizes.
+    would show; see `record`. The batches are blocks of the same sizes. The check plays the next batch, and says whether
+    the repeated operations come to the same.
     """
     terms: Terms = {}
     before = state()
@@ -159,13 +178,23 @@ def recorded(play: Play, batch: Batch, progress: Tensor, state: Callable[[], lis
         terms.update(play(batch._replace(x=x, y=y, index=index, variant=variant), progress))
         return tuple(terms.values())
 
-    _, run = record(step, (progress, *inputs(batch)), constants=(batch.domain,))
-    if run is not None and not same(before, state()):
+    _, recording = record(step, (progress, *inputs(batch)), constants=(batch.domain,))
+    if recording is not None and not same(before, state()):
         warnings.warn("not compiled: a step changes attributes of method or network, not their values", stacklevel=3)
-        run = None
-    if run is None:
-        return terms, play
-    return terms, lambda batch, progress: dict(zip(terms, run(progress, *inputs(batch)), strict=True))
+        recording = None
+    if recording is None:
+        return terms, play, None
+    names = tuple(terms)
+
+    def repeat(batch: Batch, progress: Tensor) -> Terms:
+        return dict(zip(names, recording(progress, *inputs(batch)), strict=True))
+
+    def check(batch: Batch, progress: Tensor) -> tuple[Terms, bool]:
+        terms.clear()
+        _, right = agrees(recording, step, (progress, *inputs(batch)))
+        return terms, right and tuple(terms) == names
+
+    return terms.copy(), repeat, check
 
 
 def state_of(net: Network, method: Game) -> list[tuple[dict[str, Any], str]]:
@@ -180,8 +209,15 @@ def state_of(net: Network, method: Game) -> list[tuple[dict[str, Any], str]]:
 
 
 def values_of(state: Sequence[tuple[dict[str, Any], str]], parameters: Iterable[Tensor]) -> list[Any]:
-    """Return what is kept there now, and which weights are trained."""
-    return [*(d.get(k) for d, k in state), *(p.requires_grad for p in parameters)]
+    """Return what is kept there now, of containers their parts, and which weights are trained."""
+    return [*(parts_of(d.get(k)) for d, k in state), *(p.requires_grad for p in parameters)]
+
+
+def parts_of(value: Any) -> Any:
+    """Return a value as it is, or the parts of a container, which may be changed in place."""
+    if isinstance(value, (list, deque, set)):
+        return tuple(value)
+    return tuple(value.items()) if isinstance(value, dict) else value
 
 
 def watch(net: Network, method: Game) -> Callable[[], bool]:
@@ -196,7 +232,9 @@ def same(before: Sequence[Any], after: Sequence[Any]) -> bool:
     """Whether two lists hold the same objects, or equal numbers and names."""
 
     def equal(a: Any, b: Any) -> bool:
-        return a is b or (type(a) is type(b) and is_plain(a) and bool(a == b))
+        if a is b or type(a) is not type(b):
+            return a is b
+        return same(a, b) if isinstance(a, tuple) else is_plain(a) and bool(a == b)
 
     return len(before) == len(after) and all(map(equal, before, after))
 
@@ -217,9 +255,10 @@ class WeightAverage:
 
     def __init__(self, net: nn.Module, decay: float):
         self.decay = decay
-        self.current = [p.detach() for p in net.parameters()]
-        self.values = [p.clone() for p in self.current]
+        self.current: list[Tensor] = list(net.parameters())
+        self.values = [p.detach().clone() for p in self.current]
 
+    @torch.no_grad()
     def update(self, done: int) -> None:
         """Take the weights in after ``done`` steps."""
         torch._foreach_lerp_(self.values, self.current, 1 - min(self.decay, done / (done + 9)))
@@ -229,6 +268,7 @@ class WeightAverage:
         for mine, value in zip(self.values, values, strict=True):
             mine.copy_(value)
 
+    @torch.no_grad()
     def copy_to_network(self) -> None:
         """Give the network the averaged weights."""
         for current, value in zip(self.current, self.values, strict=True):

@@ -384,7 +384,7 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             weights = {name: t.cpu() for name, t in net.state_dict().items()}
             start_of: dict[str, Any] = {
                 "method": identity(method),
-                "encoder": identity(*net.encoder.modules()),
+                "encoder": identity(*net.encoder.modules(), *net.parts.modules()),
                 "weights": runs.digest(weights, repr(net)),
                 "classes": domains.classes,
                 "precision": str(self.precision_),
@@ -637,12 +637,14 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
     def _optimizer(self, net: Network, method: Method) -> Optimizer:
         factors = method.learning_rates()
         known = ("encoder", "head", *net.parts)
+        if negative := [player for player, factor in factors.items() if not factor >= 0]:
+            raise ValueError(f"learning_rates has {factors[negative[0]]!r} for {negative[0]}: give 0 or more")
         if unknown := [player for player, factor in factors.items() if factor != 1 and player not in known]:
             raise ValueError(f"learning_rates names {unknown[0]!r}; the players are: {', '.join(known)}")
         by_rate: dict[float, list[nn.Parameter]] = {}  # few groups: each costs a call in every step
         taken: set[nn.Parameter] = set()
-        for player in net.players:
-            own = [p for p in net.group(player) if p not in taken]  # a part may hold weights of another
+        for player in known:  # frozen weights too: a callback may thaw them
+            own = [p for p in net.module_of(player).parameters() if p not in taken]  # a part may hold some of another
             by_rate.setdefault(self.lr * factors.get(player, 1.0), []).extend(own)
             taken.update(own)
         groups = [(parameters, lr) for lr, parameters in by_rate.items() if parameters]

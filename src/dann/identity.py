@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+OF_MODULES = frozenset(vars(nn.Module()))  # attributes that every layer has
 LIBRARIES = ("dann", "torch", "numpy", "sklearn", "abc", "builtins", "typing")  # a version tells their code
 
 
@@ -55,7 +56,10 @@ def described(value: Any, above: tuple[Any, ...] = ()) -> Any:
         return [str(value.dtype), value.shape, hashlib.blake2b(array.tobytes()).hexdigest()]
     if hasattr(value, "__code__"):
         cells = [cell.cell_contents for cell in value.__closure__ or () if cell != type(cell)()]
-        return [instructions(value.__code__, value.__doc__, above), described([value.__defaults__, cells], above)]
+        around = value.__globals__
+        named = {name: around[name] for name in value.__code__.co_names if name in around and is_plain(around[name])}
+        around_it = [value.__defaults__, cells, named]
+        return [instructions(value.__code__, value.__doc__, above), described(around_it, above)]
     if isinstance(value, type):
         return [value.__module__, value.__qualname__, code_of(value, above)]
     state = state_of(value)
@@ -69,8 +73,10 @@ def state_of(value: Any) -> dict[str, Any]:
         return {"function": value.func, "arguments": value.args, "keywords": value.keywords}
     if hasattr(value, "get_params"):
         return value.get_params(deep=False)
-    changed = {"training", *changed_by(type(value))}
     state = getattr(value, "__dict__", {})
+    if isinstance(value, nn.Module):  # one that has not been trained yet
+        return {name: part for name, part in state.items() if name not in OF_MODULES}
+    changed = changed_by(type(value))
     return {name: part for name, part in state.items() if name[0] != "_" and name not in changed}
 
 

@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 from types import BuiltinFunctionType, MethodDescriptorType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,22 +19,35 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from .seeds import random_state, restore_random_state
+
 aten = torch.ops.aten
 PURE = (aten.t.default, aten.slice.Tensor, operator.getitem)  # others may keep statistics that no schema tells
 PACKAGES = tuple(str(Path(package).parent) for package in (torch.__file__, __file__))
 Function = Callable[..., tuple[Tensor, ...]]
 
 
+class Recording(NamedTuple):
+    """Operations to be repeated."""
+
+    run: Function
+    held: tuple[Tensor, ...]  # what they take beside inputs, some of which they write into: no schema tells all
+
+    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Repeat them on other inputs."""
+        return self.run(*inputs)
+
+
 def record(
     function: Function, inputs: Sequence[Tensor], constants: Sequence[Tensor] = ()
-) -> tuple[tuple[Tensor, ...], Function | None]:
+) -> tuple[tuple[Tensor, ...], Recording | None]:
     """Call a function; return what it returned, and a function that repeats its operations on other inputs.
 
     The operations of small networks take less time than what finds them: Python, and the graph of gradients. A
     recording holds them alone, with those of the backward pass and the optimiser written out, and gives the same bits:
     benchmarks/toy.py measures the gain. Tensors that are no inputs are those of the recorded call, so weights and the
     optimiser's state change in place. Right where every call does the same operations: random numbers are drawn anew,
-    but Python's own variables stay as they were.
+    but Python's own variables stay as they were; `agrees` says of one call whether it is.
 
     Parameters
     ----------
@@ -48,7 +61,7 @@ def record(
     Returns
     -------
     outputs : tuple of Tensor
-    recording : callable or None
+    recording : Recording or None
         None, with a warning, where the operations depend on the values of tensors, or on a generator.
     """
     drawn = _others_random_state()
@@ -62,8 +75,33 @@ def record(
     if obstacle is not None:
         warnings.warn(f"not compiled: {obstacle}", stacklevel=2)
         return outputs, None
-    run = tape.function(inputs, outputs, constants)
-    return outputs, captured(run, inputs) if inputs[0].is_cuda else run
+    run, held = tape.function(inputs, outputs, constants)
+    return outputs, Recording(captured(run, inputs) if inputs[0].is_cuda else run, held)
+
+
+def agrees(recording: Recording, function: Function, inputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], bool]:
+    """Call a function; return what it returned, and whether its recording does the same to the last bit.
+
+    The recording goes first, and what it changed is taken back. On a GPU, where sums have no fixed order, results
+    may differ by a thousandth.
+    """
+    device = inputs[0].device
+    before, numbers = [t.clone() for t in recording.held], random_state(device)
+    theirs = [*recording.run(*inputs), *(t.clone() for t in recording.held)]
+    with torch.no_grad():
+        for tensor, value in zip(recording.held, before, strict=True):
+            if not torch.equal(tensor, value):  # expanded ones, which cannot be written to, are never changed
+                tensor.copy_(value)
+    restore_random_state(device, numbers)
+    outputs = function(*inputs)
+    tolerance = 1e-3 if device.type == "cuda" else 0.0
+
+    def alike(a: Tensor, b: Tensor) -> bool:
+        return torch.equal(a, b) or (
+            a.is_floating_point() and torch.allclose(a, b, rtol=tolerance, atol=tolerance**2, equal_nan=True)
+        )
+
+    return outputs, all(map(alike, (*outputs, *recording.held), theirs))
 
 
 def _others_random_state() -> tuple[Any, bytes]:
@@ -81,9 +119,12 @@ def captured(run: Function, inputs: Sequence[Tensor]) -> Function:
     inputs : sequence of Tensor
         Examples; the graph keeps copies, into which later inputs are written.
     """
-    static, graph = [tensor.clone() for tensor in inputs], torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph):
+    static, graph, device = [tensor.clone() for tensor in inputs], torch.cuda.CUDAGraph(), inputs[0].device
+    try:  # the default stream would be that of the current device, and other threads may allocate meanwhile
+        with (
+            torch.cuda.device(device),
+            torch.cuda.graph(graph, stream=torch.cuda.Stream(device), capture_error_mode="thread_local"),
+        ):
             outputs = run(*static)
     except RuntimeError as error:
         warnings.warn(f"not captured as a CUDA graph: {str(error).splitlines()[0]}", stacklevel=3)
@@ -94,6 +135,8 @@ def captured(run: Function, inputs: Sequence[Tensor]) -> Function:
             mine.copy_(new)
         graph.replay()
         return tuple(tensor.clone() for tensor in outputs)  # the next replay writes over them
+
+    replay.recording = run  # type: ignore[attr-defined]  # alive: the graph reads the memory that this one holds
 
     return replay
 
@@ -133,7 +176,7 @@ class _Tape(_Operations):
         whole = operation is aten.index.Tensor and not masks  # it has the tag for the sake of masks
         if {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape} & set(operation.tags) and not whole:
             self.obstacle = self.obstacle or f"{operation}{_called_at()}"
-        if any(isinstance(value, torch.Generator) for value in tree_leaves((args, kwargs))):
+        if any(isinstance(value, (torch.Generator, torch.UntypedStorage)) for value in tree_leaves((args, kwargs))):
             self.obstacle = self.obstacle or f"{operation}{_called_at()}"
         new = args[0].clone() if operation is aten.lift_fresh.default else None  # a tensor made from Python's numbers
         draws = torch.Tag.nondeterministic_seeded in operation.tags
@@ -148,8 +191,10 @@ class _Tape(_Operations):
             self.calls.append((aten.clone.default, (new,), {}, result))
         return result
 
-    def function(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], constants: Sequence[Tensor]) -> Function:
-        """Return the operations as a function of the inputs."""
+    def function(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], constants: Sequence[Tensor]
+    ) -> tuple[Function, tuple[Tensor, ...]]:
+        """Return the operations as a function of the inputs, and the tensors beside these that they take."""
         graph = torch.fx.Graph()
         nodes: dict[int, Any] = {id(tensor): graph.placeholder(f"input_{i}") for i, tensor in enumerate(inputs)}
         last_input, held = next(reversed(graph.nodes)), list[Tensor]()  # the others become arguments too: no look-ups
@@ -185,7 +230,7 @@ class _Tape(_Operations):
             call.target = function
         run = torch.inference_mode()(torch.fx.GraphModule(torch.nn.Module(), graph).forward)
         kept = tuple(reversed(held))
-        return lambda *arguments: tuple(out.clone() for out in run(*arguments, *kept))  # others may write into a clone
+        return lambda *arguments: tuple(out.clone() for out in run(*arguments, *kept)), kept  # clones: to write into
 
     @staticmethod
     def _follows(operation: Any, tensors: Any, results: Any, constant: set[int], written: set[int]) -> bool:
