@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import beta, binom, norm
 from sklearn.base import clone
 
 from dann import MLP, DomainAdapter, assessment
@@ -674,3 +674,58 @@ def test_suggested_rows_lie_where_the_target_is_uncertain_however_large_the_cert
     logits[240:] = 0.0
     made = [replace(e, target_features=places, target_logits=logits) for e in trainings(0.9)]
     assert (suggest_labels(made, 10) >= 240).sum() >= 9
+
+
+def followed_by(share):
+    """Source-only and a method that follow the target's clusters a little, and by ``share`` of the rows more."""
+    poor, good = trainings(0.6, coherent=False), trainings(0.97)
+    m = len(good[0].target_logits)
+    mixed = np.random.default_rng(5).permutation(m) < share * m
+
+    def blend(kind, other):
+        logits = np.where(mixed[:, None], kind.target_logits, other.target_logits)
+        return replace(kind, target_logits=logits, crowd_classes=logits.argmax(1))
+
+    return {"source-only": poor, "dann": [blend(a, b) for a, b in zip(good, poor, strict=True)]}
+
+
+def test_clusters_that_are_hardly_followed_by_anyone_are_no_reason_to_adapt():
+    decisions = []
+    for share in np.linspace(0.1, 1, 10):
+        found = assess(followed_by(share))
+        parts = [found.estimates[name].parts["input-ami"] for name in ("dann", "source-only")]
+        if parts[0] > parts[1] + assessment.UNSEEN_GAIN:
+            decisions.append((parts[0], found.decision == "adapt"))
+            said = "clusters of the inputs say little about classes here" in found.reasons
+            assert said == (parts[0] < assessment.INFORMATIVE)
+    assert all(level >= assessment.INFORMATIVE for level, adapts in decisions if adapts)
+    assert {adapts for _, adapts in decisions} == {True, False}
+
+
+@pytest.mark.parametrize(
+    ("kind", "decision"),
+    [("inputs", "adapt"), ("both", "adapt"), ("unclear", "adapt"), ("none", "cannot tell"), ("labels", "cannot tell")],
+)
+def test_where_inputs_are_not_seen_to_shift_it_takes_more_to_adapt(kind, decision, monkeypatch):
+    """Aligned features are what a change of class shares breaks."""
+    real = assessment.diagnose
+    monkeypatch.setattr(assessment, "diagnose", lambda evidence: real(evidence)._replace(kind=kind))
+    found = assess(followed_by(0.6))
+    width = found.estimates["dann"].high - found.estimates["dann"].low
+    assert assessment.OPEN < width < assessment.NOTHING
+    assert found.decision == decision
+
+
+@pytest.mark.parametrize(("accuracy", "low", "high"), [(0.85, 0.02, 1.0), (0.75, 0.0, 1.0), (0.15, 0.0, 0.98)])
+@pytest.mark.parametrize("n", [10, 20])
+def test_labels_that_all_are_right_prove_no_more_than_they_do_where_nothing_was_known(accuracy, low, high, n):
+    after = updated(Estimate(accuracy, low, high, {}), n, n)
+    assert after.low == pytest.approx(beta.ppf(0.05, n + 1, 1), abs=0.03)
+
+
+@pytest.mark.parametrize("truth", [0.7, 0.8, 0.85, 0.9])
+@pytest.mark.parametrize("n", [10, 20, 40])
+def test_after_labels_an_open_interval_holds_the_truth_as_often_as_it_says(truth, n):
+    after = [updated(Estimate(0.85, 0.02, 1.0, {}), right, n) for right in range(n + 1)]
+    held = [e.low <= truth <= e.high for e in after]
+    assert binom.pmf(np.arange(n + 1), n, truth) @ held > 0.85

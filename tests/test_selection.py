@@ -26,7 +26,7 @@ from dann import (
 from dann.estimator import TrainingFailed
 from dann.evidence import clusters
 from dann.runs import plain
-from dann.selection import METHODS, Comparison, Training, divided, estimators_of, evidence_of, rehearse, split
+from dann.selection import METHODS, Comparison, Training, copies, divided, estimators_of, evidence_of, rehearse, split
 
 NETWORK = MLP((16,), domain_hidden=(8,))
 
@@ -728,3 +728,50 @@ def test_the_crowd_of_the_source_is_of_all_its_rows(data):
     _, _, held_out = divided(*data)
     assert np.array_equal(held_out.structure.source_crowd_clusters, clusters(x, 2))
     assert np.array_equal(held_out.structure.source_crowd_y, y)
+
+
+# copies
+
+
+def test_copies_of_a_row_are_trained_on_or_held_out_all_of_them(data):
+    x, y, xt = data
+    several = np.random.default_rng(0).permutation(np.repeat(np.arange(len(x)), 4))
+    _, fitted_on, held_out = divided(x[several], y[several], xt)
+    sides = [{row.tobytes() for row in rows} for rows in (fitted_on.rows[0], held_out.rows[0])]
+    assert not sides[0] & sides[1]
+    assert 0.15 < len(held_out.rows[0]) / len(several) < 0.25
+    assert held_out.copied == 3 * len(x)
+    found = compare(x[several], y[several], xt, ["dann"], adapter=base(steps=4), seeds=1)
+    assert f"{3 * len(x)} rows of the source are copies of others" in found.assessment.reasons[-1]
+
+
+def test_copies_join_the_groups_that_have_them(data):
+    x, y, xt = data
+    x = np.concatenate([x, x[:40]])
+    y, groups = np.concatenate([y, y[:40]]), np.concatenate([np.arange(len(y)) // 4, 1000 + np.arange(40) // 4])
+    _, fitted_on, held_out = divided(x, y, xt, groups)
+    of = {}
+    for row, group in zip(x, groups, strict=True):
+        of.setdefault(row.tobytes(), set()).add(group)
+    sides = [set().union(*(of[row.tobytes()] for row in rows)) for rows in (fitted_on.rows[0], held_out.rows[0])]
+    assert not sides[0] & sides[1]
+    assert len(held_out.rows[0])
+
+
+def test_rows_that_chance_makes_alike_are_no_copies():
+    """Answers to four questions, or a column of whole numbers."""
+    random = np.random.default_rng(0)
+    assert copies(random.normal(size=(300, 4)).astype(np.float32)) is None
+    assert copies(random.integers(3, size=(300, 4)).astype(np.float32)) is None
+    assert copies(random.integers(100, size=(300, 1)).astype(np.float32)) is None
+    images = random.integers(256, size=(50, 1, 4, 4), dtype=np.uint8)
+    np.testing.assert_array_equal(copies(np.concatenate([images, images[3:5]])), [*range(50), 3, 4])
+
+
+def test_copies_with_other_labels_leave_a_row_of_every_class_to_train_on():
+    x = np.repeat(np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32), 2, axis=0)
+    codes = np.tile([0, 1], 12)
+    for seed in range(10):
+        train, test = split(codes, seed, None, copies(x))
+        assert set(codes[train]) == {0, 1}
+        assert sorted([*train, *test]) == list(range(24))

@@ -30,11 +30,11 @@ USUAL = 0.7  # what stands for the sign then, with the widest interval
 FALL = 0.05  # of source accuracy below source-only's, that rules a method out
 GAIN = 0.01  # of the mutual information with the target's clusters above source-only's, from which on a method is taken
 UNSEEN_GAIN = 0.05  # the same where no shift is seen, or the estimates say otherwise: less may be chance
-INFORMATIVE = 0.1  # mutual information below which clusters tell nothing
+INFORMATIVE = 0.2  # mutual information of the best method with the clusters, below which they tell too little
 LABELS = 10  # labelled rows, from which on they have a say in the choice
 SURE = 0.9
 OPEN = 0.5  # width of an interval, from which on it is no reason to keep source-only
-NOTHING = 0.9  # width from which on it is none to adapt either: clusters are, with less than that
+NOTHING = 0.9  # width from which on it is none to adapt either where inputs shift: clusters are, with less than that
 ABSENT = 0.1  # of a class's share in the source: less may be none
 MOST = 0.95  # of the target's rows in one predicted class, from which on it is told
 CHANCE = 0.05  # of predictions on the source that are independent of its labels to look as they do
@@ -276,7 +276,8 @@ def assess(
         found = doubts(candidates[baseline], baseline, estimates[best])
         if decision == "adapt":
             signs = estimates if labelled is not None and len(labelled[0]) >= LABELS else blind
-            found += open_signs(signs[best], best, NOTHING) + behind(signs, best, baseline)
+            most = NOTHING if shift.kind in ("inputs", "both", "unclear") else OPEN
+            found += open_signs(signs[best], best, most) + behind(signs, best, baseline)
         if found:
             decision, choice = "cannot tell", baseline
             reasons += found
@@ -484,7 +485,7 @@ def updated(before: Estimate, right: float, n: int) -> Estimate:
     deviation = max((before.high - before.low) / (2 * norm.ppf((1 + LEVEL) / 2)), 1e-3)
     mean = min(max(before.accuracy, 0.01), 0.99)
     strength = max(mean * (1 - mean) / deviation**2 - 1, 1.0)
-    priors = np.array([[mean * strength, (1 - mean) * strength], [1.0, 1.0]])
+    priors = np.array([[mean * strength, (1 - mean) * strength], [1.0, 1.0]]).clip(min=1.0)  # no peak at 0 or 1
     after = priors + np.array([right, n - right])
     share = softmax(np.log([LEVEL, 1 - LEVEL]) + betaln(*after.T) - betaln(*priors.T))
     at = np.linspace(0, 1, 2001)

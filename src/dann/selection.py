@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from hashlib import blake2b
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -33,6 +34,8 @@ Methods = Sequence[str] | Mapping[str, Method | DomainAdapter]
 OWN = ("method", "backbone", "augmentation", "strong_augmentation")  # settings that may be objects of the user's
 NAME = re.compile(r"[\w+-][\w+. -]*")  # of a candidate: it names a folder
 HELD_OUT = 0.2  # of each domain, for the evidence
+SOME_COLUMNS, FEW_VALUES = 64, 20  # of rows that may be copies: columns looked at, and values of which chance is enough
+BY_CHANCE = 0.01  # of the rows that are alike: more than may be alike by chance, for the others to be copies
 
 
 @dataclass
@@ -314,6 +317,9 @@ def compare(
         candidates += made
     start = time.perf_counter()
     judged, seconds = verdict(candidates), time.perf_counter() - start
+    if held_out.copied:
+        told = f"{held_out.copied} rows of the source are copies of others, and were held out together with these"
+        judged = replace(judged, reasons=[*judged.reasons, told])
     return Comparison(candidates, judged, held_out.target_rows, seconds, classes.tolist(), shifting(X, X_target))
 
 
@@ -338,6 +344,7 @@ class HeldOut(NamedTuple):
     rows: Rows
     structure: Structure
     target_rows: np.ndarray  # their numbers
+    copied: int = 0  # rows of the source that are copies of others
 
 
 def divided(
@@ -365,7 +372,9 @@ def divided(
         raise ValueError("sample_domain marks target rows in X: give them as X_target")
     domains = Domains.from_arrays(X, y, X_target, **given)  # type: ignore[arg-type]
     labels = as_labels(y, sum(len(d.y) for d in domains.sources), "y")
-    train, test = split(encode(labels, domains.classes, "y"), 0, groups)
+    source = domains.sources[0].x if len(domains.sources) == 1 else as_inputs(X, "the source")  # in the order of X
+    train, test = split(encode(labels, domains.classes, "y"), 0, groups, first := copies(source))
+    copied = 0 if first is None else len(first) - len(np.unique(first))
     check_sources(train, of_domain)
     order = np.random.default_rng(0).permutation(len(domains.target.x))
     n_test = round(HELD_OUT * len(order))
@@ -382,7 +391,7 @@ def divided(
     some = crowd_of(len(labels))
     more = as_inputs(taken(X, some), "the source"), encode(labels[some], domains.classes, "y")
     structure = structure_of(*sides_of, taken(X_target, crowd), len(domains.classes), series, more)
-    return domains.classes, training, HeldOut(rows, structure, target_test)
+    return domains.classes, training, HeldOut(rows, structure, target_test, copied)
 
 
 def shifting(X: Any, X_target: Any) -> list[dict[str, Any]] | None:
@@ -751,7 +760,27 @@ def reverse_risk(
     return 1 - float(backward.score(*validation))
 
 
-def split(codes: np.ndarray, seed: int, groups: Any = None) -> tuple[np.ndarray, np.ndarray]:
+def copies(x: np.ndarray) -> np.ndarray | None:
+    """Return the number of the first row that each row is a copy of, (n,) int; None where no rows are copies.
+
+    Rows of few-valued columns may be alike by chance, as answers to a few questions are: these are no copies.
+    """
+    rows, seen = x.reshape(len(x), -1), dict[bytes, int]()
+    first = np.array([seen.setdefault(blake2b(row.tobytes()).digest(), i) for i, row in enumerate(rows)])
+    more = len(rows) - len(seen)
+    if not more:
+        return None
+    different = rows[np.unique(first)]
+    some = np.unique(np.linspace(0, rows.shape[1] - 1, SOME_COLUMNS).astype(int))
+    counts = [np.unique(different[:, k], return_counts=True)[1] for k in some]
+    alike = np.prod([np.square(count / len(different)).sum() for count in counts])  # two rows, by independent columns
+    by_chance = len(different) ** 2 / 2 * alike
+    return first if max(map(len, counts)) > FEW_VALUES and by_chance < BY_CHANCE * more else None
+
+
+def split(
+    codes: np.ndarray, seed: int, groups: Any = None, first: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Split row numbers into training and test rows, every class in its share; training has a row of every class.
 
     Parameters
@@ -761,6 +790,8 @@ def split(codes: np.ndarray, seed: int, groups: Any = None) -> tuple[np.ndarray,
     seed : int
     groups : array (n,), optional
         No group has rows in both; shares are as near as groups allow.
+    first : ndarray (n,) int, optional
+        What `copies` returns: copies are no test of what was learned from the other ones, so they stay together.
 
     Raises
     ------
@@ -769,6 +800,14 @@ def split(codes: np.ndarray, seed: int, groups: Any = None) -> tuple[np.ndarray,
     """
     from sklearn.model_selection import train_test_split
 
+    if first is not None and groups is not None:
+        groups = joined(np.asarray(groups), first)
+    elif first is not None:
+        own = np.unique(first)
+        train, _ = split(codes[own], seed)
+        trained = np.isin(first, own[train])
+        if len(np.unique(codes[trained])) == len(np.unique(codes)):  # copies may have different labels
+            return np.flatnonzero(trained), np.flatnonzero(~trained)
     if groups is not None:
         return split_groups(codes, seed, np.asarray(groups))
     rows, first = np.arange(len(codes)), np.unique(codes, return_index=True)[1]
@@ -780,6 +819,18 @@ def split(codes: np.ndarray, seed: int, groups: Any = None) -> tuple[np.ndarray,
         return np.setdiff1d(rows, test), test
     train, test = train_test_split(rows, test_size=HELD_OUT, random_state=seed, stratify=codes)
     return train, test
+
+
+def joined(groups: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """Return groups, those joined that have copies of the same rows."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    if groups.shape != first.shape:
+        return groups  # which is complained of later
+    number = np.unique(groups.astype(str), return_inverse=True)[1]
+    edges = coo_array((np.ones(len(first)), (number, len(number) + first)), shape=(2 * len(number),) * 2)
+    return connected_components(edges, directed=False)[1][number]
 
 
 def check_sources(train: np.ndarray, sample_domain: np.ndarray | None) -> None:

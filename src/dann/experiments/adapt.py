@@ -9,10 +9,10 @@ import numpy as np
 from .. import plots, runs
 from ..adapter import DomainAdapter, chosen
 from ..datasets import Labelled, Task
-from ..domains import Domains, UnitWarning, as_labels, encode, first_text, is_unknown
+from ..domains import Domains, UnitWarning, as_inputs, as_labels, encode, first_text, is_unknown
 from ..readers import Table
 from ..readers.table import MISSING
-from ..selection import Training, candidate, check_sources, rehearse, save_judges, split
+from ..selection import Training, candidate, check_sources, copies, rehearse, save_judges, split
 from .study import Experiment, Study
 
 NO_LABELS = np.empty(0, dtype=np.int64)
@@ -69,7 +69,8 @@ def user_task(source: Table, target: Table, seed: int, roles: Roles = NONE) -> T
     of_rows = roles.of_rows(source)
     domains = Domains.from_arrays(source, source.y, target, **of_rows)  # complaints about data come before any work
     labels = encode(as_labels(source.y, len(source), "y"), domains.classes, "the source")
-    train, test = split(labels, seed, roles.groups(source))
+    rows = domains.sources[0].x if len(domains.sources) == 1 else as_inputs(source, "the source")
+    train, test = split(labels, seed, roles.groups(source), copies(rows))
     check_sources(train, of_rows.get("sample_domain"))
     known = target.labelled
     if target.y is not None:
