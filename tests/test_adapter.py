@@ -616,6 +616,7 @@ def test_separate_encoding_changes_the_training_of_a_network_with_batch_norm(arr
         assert (gap > 1e-3) == differs
 
 
+@pytest.mark.filterwarnings("ignore:no weight of the encoder")
 @pytest.mark.parametrize("method", ["mcd", "shot"])
 def test_an_encoder_that_cannot_train_is_refused_where_a_method_trains_it_alone(method, arrays):
     frozen = nn.Linear(3, 3).requires_grad_(False)
@@ -1318,6 +1319,7 @@ def test_flipped_rows_are_rows(fitted, arrays):
     np.testing.assert_array_equal(fitted.predict(x[::-1][:1]), fitted.predict(x[-1:]))
 
 
+@pytest.mark.filterwarnings("ignore:no weight of the encoder")
 def test_the_random_state_stays_where_an_encoder_draws_when_it_is_tried():
     class Drawing(nn.Module):
         def forward(self, x):
@@ -1336,3 +1338,24 @@ def test_a_default_device_of_the_users_changes_nothing(arrays):
     finally:
         torch.set_default_device("cpu")
     np.testing.assert_array_equal(found, adapter().fit(arrays.x, arrays.y, arrays.xt).predict_proba(arrays.xt))
+
+
+def test_rows_may_be_tensors_of_any_kind(arrays):
+    plain = adapter().fit(arrays.x, arrays.y, arrays.xt)
+    x, xt = (torch.from_numpy(rows).requires_grad_() for rows in (arrays.x, arrays.xt))
+    given = adapter().fit(x * 1, torch.from_numpy(np.asarray(arrays.y)), xt * 1)
+    np.testing.assert_array_equal(given.predict_proba(xt), plain.predict_proba(arrays.xt))
+    half = torch.from_numpy(arrays.xt).bfloat16()
+    np.testing.assert_array_equal(plain.predict_proba(half), plain.predict_proba(half.float().numpy()))
+
+
+def test_the_first_predictions_of_a_loaded_model_may_come_from_several_threads(arrays, tmp_path):
+    path = adapter().fit(arrays.x, arrays.y, arrays.xt).save(tmp_path / "m.safetensors")
+    works = set()
+    for _ in range(20):
+        model = DomainAdapter.load(path)
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _, model=model: model.predict(arrays.xt), range(8)))
+        works.add(model.network_.work(model.shape_))
+    assert len(works) == 1
+    assert torch.backends.mha.get_fastpath_enabled()

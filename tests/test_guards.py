@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -348,3 +349,35 @@ def test_effective_dimensions_are_the_squared_sum_of_variances_over_the_sum_of_t
     assert look.rank == pytest.approx(dimensions, rel=1e-4)
     away = target - target.mean(0)
     assert look.spread == pytest.approx(np.sqrt(np.square(away).mean() / np.square(target + 5).mean()), rel=1e-4)
+
+
+@dataclass
+class Helps(DANN):
+    """Has a part that makes a gap small by growing smaller itself."""
+
+    def build(self, net):
+        return {"projection": nn.Linear(net.dim, 4)}
+
+    def loss(self, net, source, target, progress):
+        part = net.parts["projection"]
+        gap = (part(source.features).mean() - part(target.features).mean()).square()
+        return {"label": self.label_loss(source, target), "gap": gap}
+
+
+@pytest.mark.parametrize("steps", [100, 1000])
+def test_a_part_that_shrinks_because_it_helps_is_not_dead(steps):
+    task = moons(n=200, seed=0)
+    for seed in range(3):
+        model = DomainAdapter(Helps(), MLP((8,)), steps=steps, device="cpu", random_state=seed)
+        model.fit(task.source.x, task.source.y, task.target.x)
+        assert not model.events_
+
+
+def test_a_part_of_which_some_weights_are_frozen_between_two_looks_is_looked_at_anew(arrays):
+    def freeze(step):
+        if step.number == 120:
+            model.network_.parts["domain"][0].requires_grad_(False)
+
+    model = DomainAdapter("dann", MLP((8,)), steps=200, batch_size=8, device="cpu", compile=False)
+    model.fit(arrays.x, arrays.y, arrays.xt, on_step=freeze)
+    assert not [event for event in model.events_ if event.kind == "dead-adversary"]

@@ -1,8 +1,10 @@
 """Methods, networks and augmentations of the user's own: what a name does not tell, their code and settings do."""
 
 import io
+import random
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ from torch import nn
 
 from dann import DANN, MLP, DomainAdapter, DomainRegressor, Method, Sum
 from dann.identity import described, identity
+from dann.network import fresh_copy, initialize
 
 
 @dataclass
@@ -381,6 +384,7 @@ def test_encoders_may_refuse_what_they_do_not_take_in_any_way(double):
     assert np.array_equal(fitted.predict(x), expected.argmax(1).numpy())
 
 
+@pytest.mark.filterwarnings("ignore:no weight of the encoder")
 def test_grey_images_stay_images_to_an_encoder_that_takes_these():
     x, y = sensors()
     fitted = adapter("dann", backbone=nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())).fit(x, y, x)
@@ -657,3 +661,162 @@ def test_constants_beside_a_function_are_part_of_it(monkeypatch):
     assert identity(scaled) == before
     monkeypatch.setattr(sys.modules[__name__], "FACTOR", 2.0)
     assert identity(scaled) != before
+
+
+# what training finds out and what it does not
+
+
+@pytest.mark.parametrize("change", ["freeze", "weight"])
+@pytest.mark.parametrize("compile", [False, "auto"])
+def test_what_a_callback_changed_is_as_it_was_where_a_training_goes_on(change, compile, arrays, tmp_path, monkeypatch):
+    monkeypatch.setattr("dann.estimator.CHECKPOINT_SECONDS", 0.0)
+
+    def train(stop=None, **options):
+        def on_step(step):
+            if step.number == 3 and change == "freeze":
+                model.network_.encoder.requires_grad_(False)
+            elif step.number == 3:
+                model.method_.weight = 5.0
+            if step.number == stop:
+                raise KeyboardInterrupt
+
+        model = adapter(Sum(DANN(), Gap()) if change == "freeze" else Gap(), steps=10, compile=compile)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "not compiled any more")
+            return model.fit(arrays.x, arrays.y, arrays.xt, on_step=on_step, **options)
+
+    whole = train()
+    with pytest.raises(KeyboardInterrupt):
+        train(stop=6, run=tmp_path)
+    again = train(run=tmp_path)
+    for mine, its in zip(again.network_.parameters(), whole.network_.parameters(), strict=True):
+        assert torch.equal(mine, its)
+    if change == "weight":
+        assert again.method_.weight == 5.0
+
+
+@dataclass
+class Draws(Gap):
+    """Mixes rows by shares from generators that are not PyTorch's, as published code does."""
+
+    def loss(self, net, source, target, progress):
+        share = np.random.beta(2, 2) * random.random()  # noqa: NPY002
+        return {"label": self.label_loss(source, target) * share}
+
+
+def test_random_numbers_of_numpy_and_python_are_the_seeds_too(arrays, tmp_path, monkeypatch):
+    monkeypatch.setattr("dann.estimator.CHECKPOINT_SECONDS", 0.0)
+    before = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    fit = lambda seed, **more: adapter(Draws(), random_state=seed).fit(arrays.x, arrays.y, arrays.xt, **more)  # noqa: E731
+    whole = fit(0)
+    random.seed(5)
+    np.random.seed(5)  # noqa: NPY002
+    middle = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    assert fit(0).history_ == whole.history_
+    assert fit(1).history_ != whole.history_
+    assert random.getstate() == middle[0]
+    np.testing.assert_array_equal(np.random.get_state()[1], middle[1])  # noqa: NPY002
+    random.setstate(before[0])
+
+    def interrupt(step):
+        if step.number == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(0, run=tmp_path, on_step=interrupt)
+    assert fit(0, run=tmp_path).history_ == whole.history_
+
+
+class Loose(nn.Module):
+    def __init__(self, persistent=False):
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+        self.register_buffer("mean", torch.zeros(4), persistent=persistent)
+        self.register_buffer("same", torch.ones(4), persistent=False)
+
+    def forward(self, x):
+        x = self.layer(x)
+        if self.training:
+            self.mean.lerp_(x.detach().mean(0), 0.1)
+        return (x - self.mean) * self.same
+
+
+def test_a_buffer_that_no_file_holds_is_told_where_training_changes_it(arrays):
+    with pytest.warns(UserWarning, match="'encoder.mean' changes in training, and files do not hold it"):
+        adapter(DANN(), backbone=Loose()).fit(arrays.x, arrays.y, arrays.xt)
+    adapter(DANN(), backbone=Loose(persistent=True)).fit(arrays.x, arrays.y, arrays.xt)
+
+
+def test_state_that_is_no_tensor_is_refused_before_the_training(arrays):
+    class Extra(nn.Linear):
+        def get_extra_state(self):
+            return {"seen": 1}
+
+        def set_extra_state(self, state):
+            pass
+
+    with pytest.raises(ValueError, match=r"encoder\._extra_state is no tensor"):
+        adapter(DANN(), backbone=Extra(3, 4)).fit(arrays.x, arrays.y, arrays.xt)
+
+
+@pytest.mark.parametrize("encoder", [nn.Flatten(), nn.Linear(3, 4).requires_grad_(False)])
+def test_an_encoder_that_does_not_learn_is_told(encoder, arrays):
+    """Aligning features has no effect there: the model is that of source-only, to the last bit."""
+    models = []
+    for method in ("dann", "source-only"):
+        model = adapter(method, backbone=encoder, random_state=0)
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            models.append(model.fit(arrays.x, arrays.y, arrays.xt).predict_proba(arrays.xt))
+        found = [str(w.message) for w in told if "no weight of the encoder is trained: DANN" in str(w.message)]
+        assert len(found) == (method == "dann")
+    np.testing.assert_allclose(*models, atol=1e-6)
+
+
+def test_moves_that_are_not_yielded_and_negative_rates_are_refused(arrays):
+    class Listed(DANN):
+        def moves(self, net, batch, progress):
+            return [move for move in super().moves(net, batch, progress)]
+
+    with pytest.raises(TypeError, match=r"Listed\.moves returns a list: yield its moves"):
+        adapter(Listed()).fit(arrays.x, arrays.y, arrays.xt)
+
+    class Backwards(DANN):
+        def learning_rates(self):
+            return {"domain": -1.0}
+
+    with pytest.raises(ValueError, match=r"learning_rates has -1\.0 for domain: give 0 or more"):
+        adapter(Backwards()).fit(arrays.x, arrays.y, arrays.xt)
+
+
+def weight_norm(layer):
+    return nn.utils.parametrizations.weight_norm(layer)
+
+
+class Bare(nn.Module):
+    def __init__(self, dim, classes):
+        super().__init__()
+        self.matrix = nn.Parameter(torch.randn(dim, classes))
+
+    def forward(self, x):
+        return x @ self.matrix
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda: weight_norm(nn.Linear(8, 3, bias=False)),
+        lambda: nn.utils.parametrizations.orthogonal(nn.Linear(8, 3, bias=False)),
+        lambda: Bare(8, 3),
+        lambda: nn.Linear(8, 3),
+    ],
+)
+def test_a_second_head_starts_from_other_weights_whatever_the_first_is_made_of(head):
+    first, x = head(), torch.randn(5, 8)
+    second = fresh_copy(first)
+    assert (first(x) - second(x)).abs().mean() > 0.1
+
+
+def test_weights_that_are_computed_from_others_cannot_be_drawn_by_a_scheme():
+    with pytest.raises(ValueError, match="initialization='he' draws no weight that is computed"):
+        initialize(weight_norm(nn.Linear(3, 2)), "he")

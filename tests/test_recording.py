@@ -267,16 +267,18 @@ def test_functions_that_depend_on_values_are_called_and_not_recorded(reads):
     assert run is None
 
 
-def test_pytorchs_compiler_is_not_imported():
+def test_pytorchs_compiler_is_not_imported(tmp_path):
     import subprocess
     import sys
 
     code = (
         "import sys, torch, dann.estimator; dann.estimator.RECORDING_PAYS = 1; x = torch.randn(20, 3).numpy()\n"
-        "dann.DomainAdapter('dann', dann.MLP((4,)), steps=3, device='cpu').fit(x, x[:, 0] > 0, x)\n"
+        "dann.DomainAdapter('dann', dann.MLP((4,)), steps=3, device='cpu').fit(x, x[:, 0] > 0, x)"
+        ".save(sys.argv[1])\n"
+        "dann.DomainAdapter.load(sys.argv[1]).predict(x)\n"
         "assert 'torch._dynamo' not in sys.modules and 'sympy' not in sys.modules"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "m.safetensors")], check=False).returncode == 0
 
 
 class Graph:

@@ -24,6 +24,7 @@ from .domains import (
 from .estimator import Adapter, scored, taken
 from .evidence import Evidence, Structure, crowd_of, mixtures, structure_of
 from .guards import harmful
+from .machine import usual_modes
 from .metrics import classification_metrics
 from .streams import tensor_of
 
@@ -102,8 +103,9 @@ class DomainAdapter(ClassifierMixin, Adapter):
         "auto" takes a CUDA device where there is one, else the CPU.
     random_state : int or None
         Seed of everything random; None draws one and keeps it as `seed_`. The same seed, data, settings, device and
-        number of threads give the same weights, on the CPU bit for bit. The global random state is not touched: fits in
-        several threads of a process run one after the other.
+        number of threads give the same weights, on the CPU bit for bit. Behind a fit the global random states of
+        PyTorch, NumPy and Python are as before; fits in several threads of a process run one after the other, but a
+        thread that draws from these states meanwhile draws from the training's.
 
     Attributes
     ----------
@@ -200,6 +202,7 @@ class DomainAdapter(ClassifierMixin, Adapter):
             more = inputs(taken(source_crowd[0], some), "the source crowd"), labels[some]
         return structure_of(*sides, crowd, len(self.classes_), self.network_.normalize.series, more)
 
+    @usual_modes()
     def evidence(
         self,
         X: Any,

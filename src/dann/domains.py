@@ -368,8 +368,20 @@ def match_inputs(x: np.ndarray, shape: tuple[int, ...], dtype: Any, what: str) -
         raise ValueError(f"{what} has {x.dtype} pixels, the source has {dtype}: give both as uint8 or both as floats")
 
 
+def untensored(values: Any) -> Any:
+    """Return a tensor as an array, whatever its type, place and graph; other things as they are."""
+    if not hasattr(values, "detach"):
+        return values
+    values = values.detach().cpu()
+    return (values.float() if values.is_floating_point() and values.itemsize == 2 else values).numpy()  # no bfloat16
+
+
 def unmasked(values: Any) -> Any:
-    """Return a masked array with None for what is masked, and others as they are: NumPy drops masks without a word."""
+    """Return a masked array with None for what is masked, and others as they are: NumPy drops masks without a word.
+
+    Tensors become arrays.
+    """
+    values = untensored(values)
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         plain = np.array(values.data, dtype=object)
         plain[np.ma.getmaskarray(values)] = None

@@ -113,7 +113,10 @@ def eager(
         nonlocal learns, first
         seen: Terms = {}
         moved = False
-        for players, terms in inside(context, method.moves(net, batch, progress)):
+        moves = method.moves(net, batch, progress)
+        if not isinstance(moves, Iterator):
+            raise TypeError(f"{type(method).__name__}.moves returns a {type(moves).__name__}: yield its moves")
+        for players, terms in inside(context, moves):
             if not isinstance(terms, Mapping):
                 name = type(method).__name__
                 raise TypeError(f"{name} returns a {type(terms).__name__}; expected its terms by name: {{'label': …}}")

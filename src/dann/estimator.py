@@ -23,7 +23,7 @@ from .domains import Domains, arrange, as_inputs, match_inputs, unmasked
 from .engine import RECORDING_PAYS, Step, WeightAverage, train
 from .functional import annealing
 from .guards import Event, Guards
-from .identity import identity
+from .identity import identity, is_plain
 from .machine import PRECISIONS, autocast, precision_for, rows_at_once, threads_for, tuned, usual_modes
 from .methods import METHODS, Method, SourceOnly, Sum, method_of, name_of
 from .methods.dann import logits_of_domains
@@ -158,7 +158,8 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             folder.
         on_step : callable, optional
             Called with every `Step`, but for those of ``pretrain_steps``. It may change attributes of `method_`, or
-            freeze layers of `network_`: a recorded training then goes on step by step; see ``compile``.
+            freeze and thaw layers of `network_`: a recorded training then goes on step by step; see ``compile``. With
+            ``run`` frozen layers, and attributes that are numbers or text, are as they were where a training goes on.
 
         Returns
         -------
@@ -174,7 +175,7 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             A guard saw it go wrong, and ``on_collapse`` is "stop": no model either. With "source-only" the source is
             trained on instead.
         KeyboardInterrupt
-            The model is as it stands then. After any other error there is none.
+            The model is as it stands then; in ``pretrain_steps``, and after any other error, there is none.
         """
         if hasattr(self, "network_"):  # a fit that fails leaves no model, not an earlier one with other labels
             del self.network_
@@ -340,6 +341,15 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             net.to(device)
             net.arrange(memory_format_of(net.encoder, normalize.encoded(self.shape_)))
             self.network_ = net
+            adapts = method.classifies and not (method.uses_target_labels or isinstance(method, SourceOnly))
+            if adapts and not any(p.requires_grad for p in net.encoder.parameters()):
+                warnings.warn(
+                    f"no weight of the encoder is trained: {type(method).__name__} can change nothing but the label "
+                    "head, and what it does to features alone, such as aligning them, has no effect; unfreeze some, or "
+                    "give a network that learns",
+                    UserWarning,
+                    stacklevel=3,
+                )
             views = self._augmentations(method, normalize)
             stream = ArrayStream(domains, self.batch_size, self.seed_, device, *views)
             self._check_batch_norm(net, stream.sizes)
@@ -409,6 +419,11 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                         average.restore(state["average"])
                     restore_random_state(device, state["rng"])
                     guards.restore(state["guards"])
+                    for p, trains in zip(net.parameters(), state["trains"], strict=True):
+                        p.requires_grad_(trains)
+                    for part, values in zip(parts_of(method), state["method"], strict=True):
+                        for name, value in values.items():
+                            setattr(part, name, value)
                 except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
                     raise runs.ModelFileError(
                         f"{checkpoint} was written by another version of dann ({error!r}); delete it to start anew"
@@ -417,6 +432,7 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                 start, self.history_ = state["step"], state["history"]
             runs.write_json(place, config)
 
+        lost = {name: b.clone() for name, b in net.named_buffers() if name not in net.state_dict()}
         last = time.monotonic()
         watched = on_step is not None
         loop = train(net, method, stream, optimizer, self.steps, start, schedule, repeat, self.precision_, watched)
@@ -434,11 +450,21 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                 state = {"fingerprint": mark, "step": done, "history": self.history_, "rng": random_state(device)}
                 state |= {"network": net.state_dict(), "optimizer": optimizer.state()}
                 state |= {"average": [] if average is None else average.values, "guards": guards.state()}
+                state |= {"trains": [p.requires_grad for p in net.parameters()]}
+                state |= {"method": [plain_values(part) for part in parts_of(method)]}
                 runs.save_checkpoint(checkpoint, state)
                 runs.write_json(checkpoint.with_name("history.json"), self.history_)
                 last = time.monotonic()
         self._take_average()
         net.eval()
+        buffers = dict(net.named_buffers())
+        if changed := [name for name, before in lost.items() if not torch.equal(buffers[name], before)]:
+            warnings.warn(
+                f"the buffer {changed[0]!r} changes in training, and files do not hold it: register it with "
+                "persistent=True, or a model that is loaded predicts otherwise",
+                UserWarning,
+                stacklevel=4,
+            )
         some = guards.x[:: max(1, len(guards.x) // (2 * self.batch_size))]
         with torch.no_grad(), context():  # no loss has seen the last step
             if not all(bool(values.isfinite().all()) for values in net(some)):
@@ -593,16 +619,19 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
 
-    def _build(self, normalize: Normalize, method: Method, start: Mapping[str, Tensor] | None = None) -> Network:
+    def _build(
+        self, normalize: Normalize, method: Method, start: Mapping[str, Tensor] | None = None, dim: int | None = None
+    ) -> Network:
         """Build the network, on the device of the moment, from the settings and what `fit` saw of the data.
 
-        ``start`` has weights of encoder and label head, which the method's parts may copy.
+        ``start`` has weights of encoder and label head, which the method's parts may copy; ``dim`` is the width of the
+        features where it is known: an encoder that is tried without values imports PyTorch's compiler.
         """
         self.settings_ = {name: kept(value) for name, value in self.get_params(deep=False).items()}
         backbone = self.backbone_ = kept(self._backbone())
         backbone.check(self.shape_)
         encoder = backbone.encoder(self.shape_)
-        dim = feature_width(encoder, normalize.encoded(self.shape_))
+        dim = dim or feature_width(encoder, normalize.encoded(self.shape_))
         n_classes = self._outputs
         net = Network(
             normalize,
@@ -626,6 +655,8 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             )
         net.parts.update(parts)
         check_held(method, set(net.parameters()))
+        if extra := [name for name, values in net.state_dict().items() if not isinstance(values, Tensor)]:
+            raise ValueError(f"{extra[0]} is no tensor, and files hold nothing else: keep it in a buffer")
         drawn = ("encoder", "head") if start is not None else ()
         for player in net.players:
             if player in drawn:
@@ -713,6 +744,7 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             "shape": list(self.shape_),
             "dtype": self.dtype_,
             "n_domains": self.n_domains_,
+            "dim": self.network_.dim,
             "seed": self.seed_,
             "history": self.history_,
             "events": [list(event) for event in self.events_],
@@ -777,14 +809,14 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             mean, scale = tensors["normalize.mean"], tensors["normalize.scale"]
             if not (adapter.columns_ is None or all(isinstance(name, str) for name in adapter.columns_)):
                 raise ValueError("its columns have names that are no text")
-            if {torch.broadcast_shapes(t.shape, (1, *adapter.shape_)) for t in (mean, scale)} != {(1, *adapter.shape_)}:
+            if {np.broadcast_shapes(t.shape, (1, *adapter.shape_)) for t in (mean, scale)} != {(1, *adapter.shape_)}:
                 raise ValueError(f"its rows have shape {adapter.shape_}, and are scaled by other shapes")
             known = method is None and backbone is None
             # shapes alone, where no code of the user's may look at values: sizes that the file does not back with
             # weights then cost no memory
             with torch.device("meta") if known else isolated_seed(0, torch.device("cpu")):
                 normalize = Normalize(mean, scale, per_image=adapter.scaling == "image")
-                net = adapter._build(normalize, adapter.method_)
+                net = adapter._build(normalize, adapter.method_, dim=int(config.get("dim", 0)) if known else None)
             fits(tensors, net.state_dict())
             # in memory of their own: in the file's they lie anywhere, and products of other alignment round otherwise
             net.load_state_dict({name: values.clone() for name, values in tensors.items()}, assign=True)
@@ -799,9 +831,20 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         return adapter
 
 
+def parts_of(method: Method) -> list[Method]:
+    """Return a method, and those that it is a sum of."""
+    return [method, *(method.methods.values() if isinstance(method, Sum) else ())]
+
+
+def plain_values(method: Method) -> dict[str, Any]:
+    """Return the attributes of a method that are numbers or text, or lists of them, as PyTorch's files take them."""
+    plain = {name: value for name, value in vars(method).items() if is_plain(value)}
+    return {name: value.item() if isinstance(value, np.generic) else value for name, value in plain.items()}
+
+
 def check_held(method: Method, trained: set[nn.Parameter]) -> None:
     """Refuse a method with weights of its own that no optimiser would know of."""
-    for part in (method, *(method.methods.values() if isinstance(method, Sum) else ())):
+    for part in parts_of(method):
         for name, value in vars(part).items():
             if isinstance(value, nn.Module) and any(p.requires_grad and p not in trained for p in value.parameters()):
                 raise ValueError(

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import softmax
 
+from .domains import untensored
+
 NEAR, MOST = 5, 20  # rows that a row is joined to: in general, and where clusters would fall into pieces
 SIDE = 32  # pixels of an image, at most, by which its neighbours are found
 COLOURS = 4  # channels of an image, at most, that are of one unit
@@ -21,9 +23,7 @@ class NotFinite(ValueError):
 
 def array_of(values: Any, name: str) -> np.ndarray:
     """Return arrays as they are, and tensors and sequences of numbers as arrays."""
-    if hasattr(values, "detach"):  # a tensor; NumPy has no bfloat16
-        values = values.detach().cpu()
-        values = (values.float() if values.is_floating_point() and values.itemsize == 2 else values).numpy()
+    values = untensored(values)
     if isinstance(values, (list, tuple)) and any(hasattr(part, "detach") for part in values):
         values = [array_of(part, name) for part in values]
     try:

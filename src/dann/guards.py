@@ -1,5 +1,6 @@
 """Guards: looks at a training, from time to time, for the ways in which adaptation fails without a word."""
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -9,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .domains import Domains
+from .domains import UNKNOWN, Batch, Domains
 from .evidence import flattened
 from .functional import domain_loss
 from .methods import Method, SourceOnly
 from .methods.dann import logits_of_domains
 from .network import Network, evaluating
+from .seeds import isolated_seed
 from .streams import tensor_of
 
 LOOKS = 40  # in a training, at even distances of whole steps: some more where steps do not divide by it
@@ -123,6 +125,10 @@ class Guards:
         self.several = bool((self.x[-len(chosen[-1]) :] != self.x[-1:]).any())  # different rows of the target
         self.domain = np.repeat(np.arange(len(chosen)), [len(rows) for rows in chosen])
         self.n_source = len(self.domain) - len(chosen[-1])
+        self.index = np.concatenate(chosen)
+        of_target = np.full_like(domains.target.y, UNKNOWN if domains.target.y.dtype.kind == "i" else np.nan)
+        sides = [d.y for d in domains.sources] + [of_target]  # never the target's own
+        self.labels = np.concatenate([y[rows] for y, rows in zip(sides, chosen, strict=True)])
         labels = [d.y[rows] for d, rows in zip(domains.sources, chosen, strict=False)]
         self.y = np.concatenate(labels) if labels and len(domains.classes) and method.classifies else None
         self.shares = None if self.y is None else np.bincount(self.y, minlength=len(domains.classes)) / len(self.y)
@@ -133,7 +139,7 @@ class Guards:
         self.first: dict[str, float] = {}
         self.best, self.most = 0.0, 0.0
         self.looks, self.flat = 0, 0
-        self.source_alone = isinstance(method, SourceOnly)
+        self.source_alone, self.progress = isinstance(method, SourceOnly), 0.0
         self.streak: dict[str, int] = {}
         self.quiet: dict[str, int] = {}  # looks since a kind of trouble was seen
         self.events: list[Event] = []
@@ -144,7 +150,8 @@ class Guards:
 
     def look(self, done: int, terms: Mapping[str, Tensor]) -> list[Event]:
         """Look at the network after ``done`` steps, and return new alarms."""
-        seen = self.measure(self.schedule(done / self.steps))
+        self.progress = done / self.steps
+        seen = self.measure(self.schedule(self.progress))
         self.looks += 1
         if seen.source_accuracy is not None:
             self.best = max(self.best, seen.source_accuracy)
@@ -256,22 +263,43 @@ class Guards:
     def unmoved(self, rate: float) -> tuple[str, ...]:
         """Return the parts of the method none of whose weights has grown since the last look: no gradient gets there.
 
-        Weight decay makes all weights smaller, until they are as small as a step of the optimiser.
+        Weight decay makes all weights smaller, until they are as small as a step of the optimiser. So may a part that
+        helps to make some term small: see `reached`.
         """
         still = []
         for player in self.net.players[2:]:  # some methods leave encoder or head as they are
             now, before = self.net.group(player), self.weights.get(player)
             small = NOISE * self.step * self.method.learning_rates().get(player, 1.0)
-            if before is not None:
+            if before is not None and len(before) == len(now):  # else some were frozen or thawed
                 pairs = [(a.detach().abs(), b.abs()) for a, b in zip(now, before, strict=True)]
                 least = TINY * rate * max(float(b.max()) for _, b in pairs)  # momentum that lingers
                 grown = any(bool((a > (b + least).clamp(min=small)).any()) for a, b in pairs)
                 large = any(bool((b > small).any()) for _, b in pairs)
-                if not grown and (large or self.asleep.get(player, True)):
+                moved = any(bool((a != b).any()) for a, b in pairs)
+                if not grown and (large or self.asleep.get(player, True)) and not (moved and self.reached(player)):
                     still.append(player)
                 self.asleep[player] = self.asleep.get(player, True) and not grown
             self.weights[player] = [p.detach().clone() for p in now]
         return tuple(still)
+
+    def reached(self, player: str) -> bool:
+        """Return whether some gradient gets to a part of the method, on copies of the network and the method."""
+        net, method = copy.deepcopy((self.net, self.method))
+        device = self.x.device
+        y = torch.from_numpy(self.labels).to(device)
+        domain, index = (torch.from_numpy(rows).to(device) for rows in (self.domain, self.index))
+        sizes = tuple(np.bincount(self.domain).tolist())
+        batch = Batch(self.x, y, domain, index, self.n_source, False, None if not method.two_views else self.x, sizes)
+        with isolated_seed(0, device), torch.enable_grad(), self.context():
+            net.train()
+            for players, terms in method.moves(net, batch, torch.full((), self.progress, device=device)):
+                losses = [term for term in terms.values() if term.requires_grad]
+                if player not in players or not losses:
+                    continue
+                gradients = torch.autograd.grad(losses, net.group(player), allow_unused=True, retain_graph=True)
+                if any(g is not None and bool((g != 0).any()) for g in gradients):
+                    return True
+        return False
 
     def complaints(self, seen: Look, progress: float, label: float) -> list[tuple[str, str, str]]:
         """Return kind, cause and message of all that one look finds wrong."""

@@ -1,6 +1,8 @@
 """The network that every method trains: encoder → label head, and the parts that the method adds."""
 
 import copy
+import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import is_parametrized
 
 from .domains import Batch
 from .functional import single
@@ -19,6 +22,17 @@ BLOCK = 4096  # rows that are measured at once
 SCALINGS = ("standard", "mean", "image", "none")
 ENCODINGS = ("joint", "separate", "per-domain")
 INITIALIZATIONS = ("torch", "truncated-normal", "xavier", "he")
+COUNTING = threading.RLock()
+
+
+def renew_lock() -> None:
+    """Forget, in a process that was forked, that a thread of the other one is counting."""
+    global COUNTING
+    COUNTING = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=renew_lock)
 
 
 @contextmanager
@@ -289,6 +303,12 @@ class Network(nn.Module):
         """Count the multiply-adds of the forward pass of one row, ``shape`` without the batch, by a dry run."""
         if self._counted is not None and self._counted[0] == shape:
             return self._counted[1]
+        with COUNTING:  # threads that predict with a new model would hook it all at once
+            if self._counted is None or self._counted[0] != shape:
+                self._counted = (shape, self._count(shape))
+            return self._counted[1]
+
+    def _count(self, shape: tuple[int, ...]) -> int:
         counts: list[int] = []
 
         def count(layer: nn.Module, given: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
@@ -305,8 +325,7 @@ class Network(nn.Module):
             torch.backends.mha.set_fastpath_enabled(whole)
             for handle in handles:
                 handle.remove()
-        self._counted = (shape, sum(counts))
-        return self._counted[1]
+        return sum(counts)
 
     @property
     def players(self) -> tuple[str, ...]:
@@ -381,11 +400,19 @@ def mlp(
 
 
 def fresh_copy(module: nn.Module) -> nn.Module:
-    """Return a copy of a module with weights drawn anew, as its layers draw them; one without such layers as it is."""
+    """Return a copy of a module with weights drawn anew, as its layers draw them.
+
+    Matrices of layers that cannot draw theirs, or draw something that they compute from others (a weight norm), get
+    their own entries in another order.
+    """
     twin = copy.deepcopy(module)
     for layer in twin.modules():
         if callable(reset := getattr(layer, "reset_parameters", None)):
             reset()
+    with torch.no_grad():
+        for mine, other in zip(twin.parameters(), module.parameters(), strict=True):
+            if mine.dim() > 1 and not mine.is_meta and torch.equal(mine, other):
+                mine.copy_(mine.flatten()[torch.randperm(mine.numel(), device=mine.device)].view_as(mine))
     return twin
 
 
@@ -406,6 +433,8 @@ def initialize(module: nn.Module, scheme: str) -> None:
     for layer in module.modules():
         if not isinstance(layer, (nn.Linear, nn.Conv2d)):
             continue
+        if is_parametrized(layer):
+            raise ValueError(f"initialization={scheme!r} draws no weight that is computed from others: give 'torch'")
         if scheme == "truncated-normal":
             nn.init.trunc_normal_(layer.weight, std=0.1, a=-0.2, b=0.2)
         elif scheme == "xavier":

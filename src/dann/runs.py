@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .evidence import Evidence
 
+STATE = ("fingerprint", "step", "history", "rng", "network", "average", "optimizer", "guards", "trains", "method")
 FORMAT = 1  # of model files; raised when an older dann can no longer read what a newer one writes
 
 
@@ -207,9 +208,8 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         if hashlib.sha256(content).digest() != mark:
             raise ValueError("it was altered, cut off, or written by an earlier version")
         state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        missing = {"fingerprint", "step", "history", "rng", "network", "average", "optimizer", "guards"} - set(state)
-        if missing:
-            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        if missing := sorted({*STATE} - set(state)):
+            raise ValueError(f"it lacks {', '.join(missing)}")
         return state
     except Exception as error:
         reason = str(error).split(". ")[0]  # what follows in PyTorch's message is how to run the code in the file

@@ -1,12 +1,14 @@
 """Random numbers of a training: seeded apart from the user's, kept with its checkpoints."""
 
 import os
+import random
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 SEEDED = threading.RLock()  # threads train one after the other: random numbers are the whole process's
 
@@ -21,26 +23,47 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=renew_lock)
 
 
-def random_state(device: torch.device) -> list[Tensor]:
-    """Return the states of the generators that a training on a device draws from: the processor's, and its own."""
-    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+def random_state(device: torch.device) -> list[Any]:
+    """Return the states of the generators that a training draws from: PyTorch's on the processor, Python's, NumPy's.
+
+    That of the device comes last, where it has its own.
+    """
+    numpy: Any = np.random.get_state()  # noqa: NPY002 - what methods of the user's own may draw from
+    own = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
+    return [torch.get_rng_state(), random.getstate(), (numpy[0], numpy[1].tolist(), *numpy[2:]), *own]
 
 
-def restore_random_state(device: torch.device, states: Sequence[Tensor]) -> None:
+def restore_random_state(device: torch.device, states: Sequence[Any]) -> None:
     """Set the generators that a training on a device draws from."""
-    torch.set_rng_state(states[0])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states[1], device)
+    own, python, numpy, *of_device = states
+    torch.set_rng_state(own)
+    random.setstate((python[0], tuple(python[1]), python[2]))
+    np.random.set_state((numpy[0], np.array(numpy[1], np.uint32), *numpy[2:]))  # noqa: NPY002
+    for state in of_device:
+        torch.cuda.set_rng_state(state, device)
+
+
+@contextmanager
+def others_given_back() -> Iterator[None]:
+    """Give the states of Python's and NumPy's generators back behind the block."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
 
 
 @contextmanager
 def isolated_seed(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch on the processor and on a device inside the block, and give the random states back behind it.
+    """Seed PyTorch on the processor and on a device, Python and NumPy inside the block, and give their states back.
 
     One thread at a time: the others wait.
     """
-    with SEEDED, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    with SEEDED, torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), others_given_back():
         torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed every GPU
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
         if device.type == "cuda":
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)

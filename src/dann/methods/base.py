@@ -66,7 +66,7 @@ class Method(BaseEstimator):
 
         What is kept from batch to batch, such as running means, belongs into buffers of such a module, changed in place
         by `loss` under ``torch.no_grad``: they are saved with the model, and an interrupted training goes on with them.
-        Attributes of the method are lost there.
+        Of attributes of the method it goes on with numbers and text alone; buffers that are not persistent are lost.
 
         One that is named "domain" is taken for a classifier of domains, by `DomainAdapter.predict_domain` and by the
         guards: it sees what `domain_input` returns, and has as many outputs as there are domains, or one fewer, the
@@ -103,7 +103,11 @@ class Method(BaseEstimator):
         raise TypeError(f"{type(self).__name__} defines neither loss nor moves")
 
     def moves(self, net: Network, batch: Batch, progress: Tensor) -> Iterator[Move]:
-        """Yield ``(players, terms)`` in the order of play; each is one optimiser step of these players."""
+        """Yield ``(players, terms)`` in the order of play; each is one optimiser step of these players.
+
+        Compute the terms of a move when the one before has been played, behind its ``yield``: that has changed weights,
+        and freed the graph of its terms. Random numbers are PyTorch's, NumPy's or Python's own, which are seeded.
+        """
         source, target = net.views(batch)
         yield net.players, self.loss(net, source, target, progress)
 
