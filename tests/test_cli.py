@@ -1452,8 +1452,8 @@ def test_weights_change_what_is_learned(sites, adapt):
         ({"trust": ""}, "the column 'trust' has '' where a weight belongs: a number"),
         ({"trust": -1}, "sample_weight must be finite and 0 or more; number 7 is -1.0"),
         ({"trust": "nan"}, "sample_weight must be finite and 0 or more; number 7 is nan"),
-        ({"site": ""}, "'site' names no source in row 7: fill it in"),
-        ({"site": "NA"}, "'site' names no source in row 7: fill it in"),
+        ({"site": ""}, "'site' names no source in line 9, and 1 in all: fill it in"),
+        ({"site": "NA"}, "'site' names no source in line 9, and 1 in all: fill it in"),
     ],
 )
 @pytest.mark.parametrize("command", ["adapt", "compare"])

@@ -484,3 +484,12 @@ def test_a_file_is_no_run_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="file is a file and cannot be the run folder"), runs.alone(tmp_path / "file"):
         pass
+
+
+def test_the_same_model_is_the_same_bytes(tmp_path):
+    """The library writes metadata in any order."""
+    tensors, config = {"b": torch.ones(3), "a": torch.zeros(2, 2)}, {"version": "1", "shape": [2]}
+    contents = {runs.save_model(tmp_path / f"{k}.safetensors", tensors, config).read_bytes() for k in range(20)}
+    assert len(contents) == 1
+    loaded, _ = runs.load_model(tmp_path / "0.safetensors")
+    assert all(torch.equal(loaded[name], values) for name, values in tensors.items())

@@ -775,3 +775,11 @@ def test_copies_with_other_labels_leave_a_row_of_every_class_to_train_on():
         train, test = split(codes, seed, None, copies(x))
         assert set(codes[train]) == {0, 1}
         assert sorted([*train, *test]) == list(range(24))
+
+
+@pytest.mark.parametrize("nothing", [None, np.nan])
+def test_groups_that_are_missing_are_told(nothing, data):
+    groups = np.array([f"patient {k // 8}" for k in range(len(data[1]))], dtype=object)
+    groups[[5, 9]] = nothing
+    with pytest.raises(ValueError, match="groups are missing in 2 rows, the first row 5"):
+        divided(*data, groups)

@@ -62,7 +62,10 @@ Drop = Annotated[
 ]
 Group = Annotated[
     str | None,
-    Parameter(help="A column, such as a patient's id, whose rows are held out together; it is no feature."),
+    Parameter(
+        help="A column, such as a patient's id, of whose source rows those that agree are held out together; it is no "
+        "feature."
+    ),
 ]
 DomainColumn = Annotated[
     str | None,
@@ -646,7 +649,7 @@ def _read(
 ) -> "tuple[Table, Table]":
     """Return the rows of both files, the target's by the columns and labels of the source."""
     from .domains import arrange
-    from .readers import check_cells, read_table
+    from .readers import check_cells, in_numbers, read_table
 
     named = {role: column for role, column in roles._asdict().items() if column is not None}
     beside = (*drop, *named.values())
@@ -660,6 +663,7 @@ def _read(
     _check_dropped(drop, rows, target_rows)
     arrange(target_rows, rows.columns, "the target")
     check_cells({str(source): rows, str(target): target_rows})
+    rows, target_rows = in_numbers(rows), in_numbers(target_rows)
     for column in _names_of_rows(rows, target_rows):
         _say(f"Note: {column} has another whole number in every row; if it only names rows: --drop {column}")
     return rows, target_rows
@@ -669,11 +673,7 @@ def _names_of_rows(*tables: "Table") -> list[str]:
     """Return the columns whose values are whole numbers, another one in every row: they may be no features."""
     import numpy as np
 
-    def names(cells: Any) -> bool:
-        try:
-            x = cells.astype(np.float64)
-        except ValueError:  # text, which the training complains of
-            return False
+    def names(x: Any) -> bool:
         return len(np.unique(x)) == len(x) and bool((x == np.round(x)).all())
 
     if tables[0].columns is None or min(map(len, tables)) < 20:
@@ -687,7 +687,7 @@ def _read_for(
 ) -> "list[Table]":
     """Return the rows of files for a model, by what they are to it; columns that it does not know are no features."""
     from .domains import arrange
-    from .readers import check_cells, read_table
+    from .readers import check_cells, in_numbers, read_table
 
     kind: dict[str, Any] = {"features": model.columns_, "classes": model.classes_, "width": model.shape_[0]}
     tables = {
@@ -702,7 +702,7 @@ def _read_for(
     if unknown:
         hint = "" if label else "; if one of them holds labels, name it with --label"
         _say(f"Note: left out, as the model was not trained on them: {', '.join([*unknown][:20])}{hint}")
-    return list(tables.values())
+    return list(map(in_numbers, tables.values()))
 
 
 def _columns(rows: "Table") -> str:

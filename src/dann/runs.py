@@ -151,7 +151,7 @@ def save_evidence(path: str | os.PathLike[str], evidence: Evidence) -> Path:
     from safetensors.numpy import save
 
     arrays = {f.name: np.ascontiguousarray(a) for f in fields(evidence) if (a := getattr(evidence, f.name)) is not None}
-    return write(path, save(arrays, metadata={"digest": fingerprint_of(arrays)}))
+    return write(path, in_order(save(arrays, metadata={"digest": fingerprint_of(arrays)})))
 
 
 def fingerprint_of(arrays: dict[str, np.ndarray]) -> str:
@@ -233,7 +233,15 @@ def save_model(path: str | os.PathLike[str], tensors: dict[str, Tensor], config:
         shared = owner.setdefault(t.untyped_storage().data_ptr(), name) != name  # weights that two modules share
         kept[name] = t.clone() if shared else t
     text = json.dumps({"format": FORMAT, **config}, sort_keys=True, default=plain)
-    return write(path, save(kept, metadata={"dann": text, "digest": digest(kept, text)}))
+    return write(path, in_order(save(kept, metadata={"dann": text, "digest": digest(kept, text)})))
+
+
+def in_order(content: bytes) -> bytes:
+    """Return a safetensors file with its header in the order of names: the same model is then the same bytes."""
+    size = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[size:]
 
 
 def load_model(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

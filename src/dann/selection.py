@@ -18,7 +18,17 @@ from . import runs
 from .adapter import DomainAdapter, chosen
 from .assessment import Assessment, assess
 from .assessment import suggest_labels as suggest
-from .domains import Domains, UnitWarning, arrange, as_inputs, as_labels, encode, names_of, target_labels
+from .domains import (
+    Domains,
+    UnitWarning,
+    arrange,
+    as_inputs,
+    as_labels,
+    encode,
+    is_missing,
+    names_of,
+    target_labels,
+)
 from .engine import Step
 from .estimator import TrainingDiverged, TrainingFailed, TrainingWarning, taken
 from .evidence import CROWD, Evidence, NotFinite, Structure, crowd_of, structure_of
@@ -800,6 +810,10 @@ def split(
     """
     from sklearn.model_selection import train_test_split
 
+    if groups is not None and (none := [i for i, group in enumerate(np.asarray(groups).tolist()) if is_missing(group)]):
+        raise ValueError(
+            f"groups are missing in {len(none)} rows, the first row {none[0]}: name each, if alone by itself"
+        )
     if first is not None and groups is not None:
         groups = joined(np.asarray(groups), first)
     elif first is not None:

@@ -8,7 +8,7 @@ import pytest
 
 import dann.readers.table as table_module
 from dann import DomainAdapter
-from dann.readers import Table, check_cells, read_table
+from dann.readers import Table, check_cells, in_numbers, read_table
 
 
 @pytest.fixture
@@ -454,3 +454,14 @@ def test_text_that_numpy_would_pickle_is_told_how_to_be_stored(tmp_path):
         ValueError, match=r"rows.npz \(y\) is no readable array.*save text as np.asarray\(values, dtype='U'\)"
     ):
         read_table(tmp_path / "rows.npz")
+
+
+def test_cells_that_have_been_checked_are_numbers_from_then_on(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b,label\n1,2.5,x\n-3,1e3,y\n")
+    table = read_table(tmp_path / "a.csv")
+    check_cells({"a.csv": table})
+    made = in_numbers(table)
+    assert made.x.dtype == np.float64
+    np.testing.assert_array_equal(made.x, [[1, 2.5], [-3, 1000]])
+    assert (made.columns, made.lines) == (table.columns, table.lines)
+    assert in_numbers(made) is made

@@ -26,8 +26,23 @@ class Roles(NamedTuple):
     weight: str | None = None  # how often training draws the row
 
     def groups(self, rows: Table) -> np.ndarray | None:
-        """Return the group of every row, None where there are none."""
-        return None if self.group is None else rows.beside[self.group]
+        """Return the group of every row, None where there are none.
+
+        Raises
+        ------
+        ValueError
+            A row without a group.
+        """
+        return None if self.group is None else self._named(rows, self.group, "group")
+
+    @staticmethod
+    def _named(rows: Table, column: str, what: str) -> np.ndarray:
+        names = rows.beside[column].astype(str)
+        if (empty := np.isin(names, ["", *MISSING])).any():
+            row = int(empty.argmax())
+            place = f"line {rows.lines[row]}" if rows.lines else f"row {row}"
+            raise ValueError(f"{column!r} names no {what} in {place}, and {empty.sum()} in all: fill it in")
+        return names
 
     def of_rows(self, rows: Table) -> dict[str, Any]:
         """Return what `DomainAdapter.fit` takes of every row, by name.
@@ -39,10 +54,7 @@ class Roles(NamedTuple):
         """
         found: dict[str, Any] = {}
         if self.domain is not None:
-            names = rows.beside[self.domain].astype(str)
-            if (empty := np.isin(names, ["", *MISSING])).any():
-                raise ValueError(f"{self.domain!r} names no source in row {int(empty.argmax())}: fill it in")
-            found["sample_domain"] = np.unique(names, return_inverse=True)[1]
+            found["sample_domain"] = np.unique(self._named(rows, self.domain, "source"), return_inverse=True)[1]
         if self.weight is not None:
             values = rows.beside[self.weight]
             try:

@@ -1,5 +1,5 @@
 """Readers of the users' files."""
 
-from .table import Table, check_cells, read_table
+from .table import Table, check_cells, in_numbers, read_table
 
-__all__ = ["Table", "check_cells", "read_table"]
+__all__ = ["Table", "check_cells", "in_numbers", "read_table"]
