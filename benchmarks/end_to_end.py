@@ -43,8 +43,9 @@ def run(task, seed, accuracy, every, device):
         current = [p.detach().clone() for p in estimator.network_.parameters()]
         averages[0].copy_to_network()
         row["oracle accuracy"] = round(DomainAdapter.score(estimator, task.target_test.x, task.target_test.y), 4)
-        for mine, value in zip(averages[0].current, current, strict=True):
-            mine.copy_(value)
+        with torch.no_grad():
+            for mine, value in zip(averages[0].current, current, strict=True):
+                mine.copy_(value)
         spent += time.perf_counter() - before
         if row["oracle accuracy"] >= accuracy:
             row["steps"] = step.number + 1

@@ -544,3 +544,18 @@ def test_a_small_training_leaves_no_denormal_weights(arrays):
     adapter.set_params(lr=0.1, weight_decay=5.0).fit(x, arrays.y, xt)  # halves its weights in every step
     dead = adapter.network_.encoder[0].weight[:, -1]
     assert (dead == 0).all()
+
+
+class Adds(DANN):
+    """Has an attribute more after its first step."""
+
+    def loss(self, net, source, target, progress):
+        self.seen = getattr(self, "seen", 0) + 1
+        return super().loss(net, source, target, progress)
+
+
+def test_an_attribute_that_the_first_step_adds_is_noticed(arrays, monkeypatch):
+    plain, _ = fitted(arrays, False, monkeypatch, compile=False, method=Adds())
+    with pytest.warns(UserWarning, match="not compiled: a step changes attributes"):
+        same, _ = fitted(arrays, False, monkeypatch, compile=True, method=Adds())
+    assert same.method_.seen == plain.method_.seen == 12

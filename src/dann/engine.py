@@ -28,6 +28,7 @@ class Step(NamedTuple):
     terms: dict[str, Tensor]  # 0-d; reading one waits for the device
 
 
+CONTAINERS = (list, dict, deque, set)
 Terms = dict[str, Tensor]
 Play = Callable[[Batch, Tensor], Terms]
 Check = Callable[[Batch, Tensor], tuple[Terms, bool]]
@@ -78,8 +79,7 @@ def train(
             optimizer.scale(schedule(number / steps))
         batch, progress = stream.at(number), torch.full((), number / steps, device=device)  # filled there, not copied
         if repeat and number == start:
-            state = lambda: values_of(state_of(net, method), net.parameters())  # noqa: E731
-            terms, play, check = recorded(play, batch, progress, state)
+            terms, play, check = recorded(play, batch, progress, lambda: snapshot(net, method))
             unchanged = watch(net, method) if watched else None
         elif check is not None and play is not step_by_step:  # the second step, both ways
             terms, right = check(batch, progress)
@@ -212,15 +212,19 @@ def state_of(net: Network, method: Game) -> list[tuple[dict[str, Any], str]]:
 
 
 def values_of(state: Sequence[tuple[dict[str, Any], str]], parameters: Iterable[Tensor]) -> list[Any]:
-    """Return what is kept there now, of containers their parts, and which weights are trained."""
-    return [*(parts_of(d.get(k)) for d, k in state), *(p.requires_grad for p in parameters)]
+    """Return what is kept there now, and which weights are trained."""
+    return [*(d.get(k) for d, k in state), *(p.requires_grad for p in parameters)]
 
 
-def parts_of(value: Any) -> Any:
-    """Return a value as it is, or the parts of a container, which may be changed in place."""
-    if isinstance(value, (list, deque, set)):
-        return tuple(value)
-    return tuple(value.items()) if isinstance(value, dict) else value
+def parts_of(containers: Iterable[Any]) -> list[Any]:
+    """Return the parts of lists and the like, which may be changed in place."""
+    return [tuple(each.items()) if isinstance(each, dict) else tuple(each) for each in containers]
+
+
+def snapshot(net: Network, method: Game) -> list[Any]:
+    """Return all that method and layers keep now, with the parts of containers."""
+    values = values_of(state_of(net, method), net.parameters())
+    return [*values, *parts_of(value for value in values if isinstance(value, CONTAINERS))]
 
 
 def watch(net: Network, method: Game) -> Callable[[], bool]:
@@ -228,7 +232,14 @@ def watch(net: Network, method: Game) -> Callable[[], bool]:
     modes = [(vars(layer), "training") for layer in net.modules()]
     state, parameters = state_of(net, method) + modes, list(net.parameters())  # once: walking through modules is slow
     before = values_of(state, parameters)
-    return lambda: all(map(is_, now := values_of(state, parameters), before)) or same(before, now)
+    held = [value for value in before if isinstance(value, CONTAINERS)]
+    parts = parts_of(held)
+
+    def unchanged() -> bool:
+        now = values_of(state, parameters)
+        return (all(map(is_, now, before)) or same(before, now)) and (not held or same(parts, parts_of(held)))
+
+    return unchanged
 
 
 def same(before: Sequence[Any], after: Sequence[Any]) -> bool:
