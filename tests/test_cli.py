@@ -273,7 +273,11 @@ def test_a_source_with_one_row_of_every_class_has_none_to_test_on(files, write, 
 
 def test_a_source_row_without_a_label_is_named(files, write, refused_data):
     write("bad.csv", change=first_row(species=""))
-    refused_data("bad.csv", "field.csv", because="y has 1 missing labels, the first in row 0")
+    refused_data(
+        "bad.csv",
+        "field.csv",
+        because=["bad.csv has no label in 1 of", "rows, the first in line 2 (empty cells and NA,"],
+    )
 
 
 @pytest.mark.parametrize(("label", "looked_for"), [("kind", "'kind'"), (None, "'label' or 'y'")])

@@ -90,7 +90,7 @@ def read_table(
         Name of the label column or array. Default: "label" or "y", whichever there is. In .csv files an empty label is
         a missing one, and so are NA, N/A, NaN and NULL.
     needs_label : bool
-        Whether a file without labels is an error.
+        Whether a file without labels, or with rows that have none, is an error.
     features : sequence of str, optional
         Columns of the source or of a model: "label" and "y" are no labels where they are among them.
     classes : ndarray, optional
@@ -134,6 +134,13 @@ def read_table(
         names = "" if table.columns is None else f"; its columns: {', '.join(table.columns[:20])}"
         wanted = repr(label) if label else " or ".join(map(repr, DEFAULT_LABELS))
         raise ValueError(f"{path} has no labels: looked for {wanted}; name the label column with --label{names}")
+    if needs_label and not table.labelled.all():
+        row = int(table.labelled.argmin())
+        place = f"line {table.lines[row]}" if table.lines else f"row {row}"
+        raise ValueError(
+            f"{path} has no label in {(~table.labelled).sum()} of {len(table)} rows, the first in {place} (empty cells "
+            f"and {', '.join(MISSING)} are none): fill them in, give the class another name, or leave the rows out"
+        )
     return table
 
 
