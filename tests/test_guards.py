@@ -1,6 +1,7 @@
 """Guards: planted troubles are named in time, healthy trainings raise no alarm."""
 
 import json
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -381,3 +382,27 @@ def test_a_part_of_which_some_weights_are_frozen_between_two_looks_is_looked_at_
     model = DomainAdapter("dann", MLP((8,)), steps=200, batch_size=8, device="cpu", compile=False)
     model.fit(arrays.x, arrays.y, arrays.xt, on_step=freeze)
     assert not [event for event in model.events_ if event.kind == "dead-adversary"]
+
+
+@dataclass
+class Fades(DANN):
+    """Has a part that only weight decay moves, and what cannot be copied, or takes no other rows."""
+
+    how: str = "lock"
+
+    def build(self, net):
+        part = nn.Linear(net.dim, 2)
+        part.extra = threading.Lock() if self.how == "lock" else None
+        return {"part": part}
+
+    def loss(self, net, source, target, progress):
+        if self.how == "rows":
+            assert len(source.features) == 8
+        return {"label": self.label_loss(source, target), "none": 0 * net.parts["part"](source.features).sum()}
+
+
+@pytest.mark.parametrize("how", ["lock", "rows", ""])
+def test_a_look_never_ends_a_training(how, arrays):
+    model = DomainAdapter(Fades(how=how), MLP((8,)), steps=200, batch_size=8, device="cpu", weight_decay=0.1)
+    with pytest.warns(TrainingWarning, match="no weight of part changes"):
+        model.fit(arrays.x, arrays.y, arrays.xt)

@@ -184,3 +184,10 @@ def test_weights_that_are_frozen_at_first_have_a_state_from_their_first_step_on(
     again = Optimizer([(ours, 0.1)], "adam", 0.9)
     again.restore(optimizer.state())
     assert [counts.item() for *_, counts in again.state()] == [1, 2, 2]
+
+
+@pytest.mark.parametrize("take", [lambda w: w[:, :2], lambda w: w[::2], lambda w: w[:1].expand(4, 3)])
+def test_weights_with_gaps_in_memory_are_refused(take):
+    """The kernels would write to what lies between."""
+    with pytest.raises(ValueError, match="have gaps or repeats in memory"):
+        Optimizer([([nn.Parameter(take(torch.ones(4, 3)))], 0.1)])

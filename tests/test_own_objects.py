@@ -1,13 +1,16 @@
 """Methods, networks and augmentations of the user's own: what a name does not tell, their code and settings do."""
 
+import enum
 import io
 import random
 import subprocess
 import sys
+import time
 import warnings
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -820,3 +823,130 @@ def test_a_second_head_starts_from_other_weights_whatever_the_first_is_made_of(h
 def test_weights_that_are_computed_from_others_cannot_be_drawn_by_a_scheme():
     with pytest.raises(ValueError, match="initialization='he' draws no weight that is computed"):
         initialize(weight_norm(nn.Linear(3, 2)), "he")
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Pair(NamedTuple):
+    a: int
+    b: int
+
+
+@dataclass
+class Keeps(Gap):
+    """Sets an attribute in its steps."""
+
+    def loss(self, net, source, target, progress):
+        self.seen = KEPT[-1]
+        return super().loss(net, source, target, progress)
+
+
+KEPT = [None]
+KINDS = [np.float64(1), [np.float64(1)], Level.LOW, Pair(1, 2), [np.str_("a")], np.bool_(True), (1, [2.5, "a", None])]
+
+
+@pytest.mark.parametrize("value", KINDS, ids=[type(value).__name__ for value in KINDS])
+def test_attributes_of_any_kind_leave_a_checkpoint_that_can_be_read(value, arrays, tmp_path, monkeypatch):
+    monkeypatch.setattr("dann.estimator.CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(sys.modules[__name__], "KEPT", [value])
+
+    def interrupt(step):
+        if step.number == 1:
+            raise KeyboardInterrupt
+
+    whole = adapter(Keeps(), random_state=0).fit(arrays.x, arrays.y, arrays.xt)
+    with pytest.raises(KeyboardInterrupt):
+        adapter(Keeps(), random_state=0).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path, on_step=interrupt)
+    again = adapter(Keeps(), random_state=0).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    assert again.history_ == whole.history_
+
+
+@pytest.mark.parametrize("method", ["mcd", "source-only"])
+def test_a_training_whose_player_is_frozen_goes_on(method, arrays, tmp_path, monkeypatch):
+    monkeypatch.setattr("dann.estimator.CHECKPOINT_SECONDS", 0.0)
+
+    def train(stop=None, **options):
+        def on_step(step):
+            if step.number == 2:
+                parts = model.network_ if method == "source-only" else model.network_.encoder
+                parts.requires_grad_(False)
+            if step.number == stop:
+                raise KeyboardInterrupt
+
+        model = adapter(method, steps=8, random_state=0, compile=False)
+        return model.fit(arrays.x, arrays.y, arrays.xt, on_step=on_step, **options)
+
+    whole = train()
+    with pytest.raises(KeyboardInterrupt):
+        train(stop=5, run=tmp_path)
+    again = train(run=tmp_path)
+    for mine, its in zip(again.network_.parameters(), whole.network_.parameters(), strict=True):
+        assert torch.equal(mine, its)
+
+
+class Forgets(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+        self.register_buffer("cache", torch.zeros(2), persistent=False)
+        self.register_buffer("nothing", torch.full((2,), torch.nan), persistent=False)
+
+    def forward(self, x):
+        self.cache = None
+        return self.layer(x)
+
+
+def test_buffers_that_are_dropped_or_hold_nan_are_no_matter(arrays):
+    adapter(DANN(), backbone=Forgets()).fit(arrays.x, arrays.y, arrays.xt)
+
+
+@pytest.mark.parametrize("kind", [np.random.PCG64, np.random.MT19937])
+def test_a_generator_of_the_users_own_kind_is_given_back(kind, arrays):
+    before = np.random.mtrand.get_bit_generator()
+    try:
+        np.random.mtrand.set_bit_generator(kind(3))
+        expected = np.random.RandomState(kind(3)).random(3)
+        first = adapter(Draws(), random_state=0).fit(arrays.x, arrays.y, arrays.xt)
+    finally:
+        found = np.random.random(3)  # noqa: NPY002
+        np.random.mtrand.set_bit_generator(before)
+    np.testing.assert_array_equal(found, expected)
+    assert first.history_ == adapter(Draws(), random_state=0).fit(arrays.x, arrays.y, arrays.xt).history_
+
+
+CALLS = 0
+
+
+@dataclass
+class Counting(Gap):
+    """Counts in a global name, and uses one in a lambda."""
+
+    def loss(self, net, source, target, progress):
+        global CALLS
+        CALLS += 1
+        return super().loss(net, source, target, progress)
+
+
+def in_a_lambda(x):
+    return (lambda y: y * FACTOR)(x)
+
+
+def test_what_training_counts_by_itself_is_no_setting(arrays, tmp_path, monkeypatch):
+    class Timed(Private):
+        def forward(self, x):
+            self.note()
+            return super().forward(x)
+
+        def note(self):
+            self.seen = time.perf_counter()
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Timed()
+    for _ in range(2):  # in one process
+        adapter(Counting(), backbone=network).fit(arrays.x, arrays.y, arrays.xt, run=tmp_path)
+    before = identity(in_a_lambda)
+    monkeypatch.setattr(sys.modules[__name__], "FACTOR", 3.0)
+    assert identity(in_a_lambda) != before

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from dann.recording import _own_function, _Tape, captured, record
+from dann.recording import _own_function, _Tape, agrees, captured, record
 
 
 def recorded(function, *inputs, constants=()):
@@ -326,7 +326,7 @@ def test_what_a_captured_recording_reads_stays_alive(monkeypatch):
     Graph(monkeypatch)
     known = torch.tensor([2.0, 3.0])
     _, recording = record(lambda x: (x * known.square(),), [torch.ones(2)], constants=[known])
-    derived = [weakref.ref(t) for t in recording.held if t is not known]
+    derived = [weakref.ref(t) for t in recording.changed if t is not known]
     run = captured(recording.run, [torch.ones(2)])
     del recording
     gc.collect()
@@ -341,3 +341,18 @@ def test_a_recording_that_cannot_be_captured_is_repeated_as_it_is(monkeypatch):
     with pytest.warns(UserWarning, match="not captured as a CUDA graph: .* when stream is capturing$"):
         run = captured(plain, [torch.ones(2)])
     assert run(torch.zeros(2))[0].tolist() == [1, 1]
+
+
+def test_the_check_of_a_recording_takes_expanded_tensors_and_nan():
+    held = torch.full((1,), torch.nan).expand(4)
+    step = lambda x: (torch.where(held.isnan(), x, held),)  # noqa: E731
+    _, recording = record(step, [torch.ones(4)])
+    outputs, right = agrees(recording, step, [torch.ones(4)])
+    assert right
+    assert outputs[0].tolist() == [1] * 4
+
+
+def test_large_weights_that_nothing_writes_to_are_not_copied_for_the_check():
+    large, small, written = torch.ones(2**20 + 1), torch.ones(3), torch.zeros(2**20 + 1)
+    _, recording = record(lambda x: (written.add_(large * x), small * x), [torch.ones(())])
+    assert {id(t) for t in recording.changed} == {id(small), id(written)}

@@ -783,3 +783,25 @@ def test_groups_that_are_missing_are_told(nothing, data):
     groups[[5, 9]] = nothing
     with pytest.raises(ValueError, match="groups are missing in 2 rows, the first row 5"):
         divided(*data, groups)
+
+
+def test_a_row_that_fills_the_table_neither_joins_all_groups_nor_is_held_out():
+    x = np.random.default_rng(0).normal(size=(600, 5)).astype(np.float32)
+    codes, groups = np.arange(600) % 2, np.repeat(np.arange(30), 20)
+    x[::20] = 0
+    for given in (groups, None):
+        train, test = split(codes, 0, given, copies(x))
+        assert sorted([*train, *test]) == list(range(600))
+        assert 0.1 < len(test) / 600 < 0.3
+    x[:500] = 0
+    for seed in range(4):
+        assert len(split(codes, seed, None, copies(x))[1]) < 200
+
+
+def test_copies_stay_together_where_only_one_of_them_has_a_class():
+    x = np.random.default_rng(0).normal(size=(100, 5)).astype(np.float32)
+    x[11], codes = x[10], np.arange(100) % 2
+    codes[11] = 2
+    for seed in range(30):
+        train, _ = split(codes, seed, None, copies(x))
+        assert {10, 11} <= set(train)

@@ -71,7 +71,7 @@ def train(
         Whether the caller may change the method or the network between the steps: nothing is repeated from then on.
     """
     device, context = stream.device, autocast(stream.device, precision)
-    step_by_step = play = eager(net, method, optimizer, context)
+    step_by_step = play = eager(net, method, optimizer, context, first=start == 0)
     check, unchanged = None, None
     net.train()
     for number in range(start, steps):
@@ -102,12 +102,19 @@ def train(
 
 
 def eager(
-    net: Network, method: Game, optimizer: Optimizer, context: Callable[[], AbstractContextManager[None]]
+    net: Network,
+    method: Game,
+    optimizer: Optimizer,
+    context: Callable[[], AbstractContextManager[None]],
+    first: bool = True,
 ) -> Play:
-    """Return the function that takes all steps of the optimiser on one batch; its losses are computed in a context."""
+    """Return the function that takes all steps of the optimiser on one batch; its losses are computed in a context.
+
+    The first step of a training has to train something; later ones may pause.
+    """
     modules = {"encoder": net.encoder, "head": net.head, **net.parts}
     group = {name: list(module.parameters()) for name, module in modules.items()}  # once: walking there is slow
-    learns, first = False, True
+    learns = not first
 
     def play(batch: Batch, progress: Tensor) -> Terms:
         nonlocal learns, first

@@ -23,12 +23,13 @@ from .domains import Domains, arrange, as_inputs, match_inputs, unmasked
 from .engine import RECORDING_PAYS, Step, WeightAverage, train
 from .functional import annealing
 from .guards import Event, Guards
-from .identity import identity, is_plain
+from .identity import identity
 from .machine import PRECISIONS, autocast, precision_for, rows_at_once, threads_for, tuned, usual_modes
 from .methods import METHODS, Method, SourceOnly, Sum, method_of, name_of
 from .methods.dann import logits_of_domains
 from .network import Network, Normalize, evaluating, initialize
 from .optimizers import OPTIMIZERS, Optimizer
+from .recording import alike
 from .seeds import isolated_seed, random_state, restore_random_state
 from .settings import OBJECTS, as_json, check_layers, described, fits, kept, named, refuse_class
 from .streams import ArrayStream, tensor_of
@@ -40,6 +41,7 @@ LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {
 }
 ON_COLLAPSE = ("warn", "stop", "source-only")
 CHECKPOINT_SECONDS = 15.0
+PLAIN = (type(None), bool, int, float, str)  # types of the values that PyTorch reads without executing anything
 
 
 class TrainingFailed(RuntimeError):
@@ -432,7 +434,8 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                 start, self.history_ = state["step"], state["history"]
             runs.write_json(place, config)
 
-        lost = {name: b.clone() for name, b in net.named_buffers() if name not in net.state_dict()}
+        saved = net.state_dict().keys()
+        lost = {name: buffer.clone() for name, buffer in net.named_buffers() if name not in saved}
         last = time.monotonic()
         watched = on_step is not None
         loop = train(net, method, stream, optimizer, self.steps, start, schedule, repeat, self.precision_, watched)
@@ -458,7 +461,7 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         self._take_average()
         net.eval()
         buffers = dict(net.named_buffers())
-        if changed := [name for name, before in lost.items() if not torch.equal(buffers[name], before)]:
+        if changed := [name for name, before in lost.items() if not alike(buffers.get(name, before), before)]:
             warnings.warn(
                 f"the buffer {changed[0]!r} changes in training, and files do not hold it: register it with "
                 "persistent=True, or a model that is loaded predicts otherwise",
@@ -838,8 +841,11 @@ def parts_of(method: Method) -> list[Method]:
 
 def plain_values(method: Method) -> dict[str, Any]:
     """Return the attributes of a method that are numbers or text, or lists of them, as PyTorch's files take them."""
-    plain = {name: value for name, value in vars(method).items() if is_plain(value)}
-    return {name: value.item() if isinstance(value, np.generic) else value for name, value in plain.items()}
+
+    def takes(value: Any) -> bool:
+        return all(map(takes, value)) if type(value) in (list, tuple) else type(value) in PLAIN
+
+    return {name: value for name, value in vars(method).items() if takes(value)}
 
 
 def check_held(method: Method, trained: set[nn.Parameter]) -> None:

@@ -22,6 +22,7 @@ from .streams import tensor_of
 LOOKS = 40  # in a training, at even distances of whole steps: some more where steps do not divide by it
 SURE = 2  # the same for weights that do not move
 ROWS = 128  # of each domain that they look at, the same in every look
+FEW_ROWS = 16  # of these, to see whether a gradient gets somewhere
 SHORTEST = 100  # steps: what is shorter says nothing
 PERSISTENT = 3  # looks in a row that have to see the same: features of a healthy game may be flat for two
 OVER = 3  # sound looks in a row, after which a trouble is over: as many as raise an alarm
@@ -276,20 +277,33 @@ class Guards:
                 grown = any(bool((a > (b + least).clamp(min=small)).any()) for a, b in pairs)
                 large = any(bool((b > small).any()) for _, b in pairs)
                 moved = any(bool((a != b).any()) for a, b in pairs)
-                if not grown and (large or self.asleep.get(player, True)) and not (moved and self.reached(player)):
-                    still.append(player)
+                if not grown and (large or self.asleep.get(player, True)):
+                    asked = moved and self.streak.get("still", 0) >= SURE - 1  # it costs a step: only before an alarm
+                    if not (asked and self.reached(player)):
+                        still.append(player)
                 self.asleep[player] = self.asleep.get(player, True) and not grown
             self.weights[player] = [p.detach().clone() for p in now]
         return tuple(still)
 
     def reached(self, player: str) -> bool:
-        """Return whether some gradient gets to a part of the method, on copies of the network and the method."""
-        net, method = copy.deepcopy((self.net, self.method))
-        device = self.x.device
-        y = torch.from_numpy(self.labels).to(device)
-        domain, index = (torch.from_numpy(rows).to(device) for rows in (self.domain, self.index))
-        sizes = tuple(np.bincount(self.domain).tolist())
-        batch = Batch(self.x, y, domain, index, self.n_source, False, None if not method.two_views else self.x, sizes)
+        """Return whether some gradient gets to a part of the method, on copies of the network and the method.
+
+        False where that cannot be tried: no method has to take other rows than those of a training.
+        """
+        try:
+            return self._reached(player)
+        except Exception:
+            return False
+
+    def _reached(self, player: str) -> bool:
+        frozen = {id(p): p for p in self.net.parameters() if not p.requires_grad}
+        net, method = copy.deepcopy((self.net, self.method), frozen)
+        some = np.concatenate([np.flatnonzero(self.domain == k)[:FEW_ROWS] for k in np.unique(self.domain)])
+        sizes, device = tuple(np.bincount(self.domain[some]).tolist()), self.x.device
+        x = self.x[torch.from_numpy(some).to(device)]
+        y, domain, index = (torch.from_numpy(a[some]).to(device) for a in (self.labels, self.domain, self.index))
+        variant = x[-sizes[-1] :] if method.two_views else None
+        batch = Batch(x, y, domain, index, len(x) - sizes[-1], False, variant, sizes)
         with isolated_seed(0, device), torch.enable_grad(), self.context():
             net.train()
             for players, terms in method.moves(net, batch, torch.full((), self.progress, device=device)):

@@ -56,8 +56,8 @@ def described(value: Any, above: tuple[Any, ...] = ()) -> Any:
         return [str(value.dtype), value.shape, hashlib.blake2b(array.tobytes()).hexdigest()]
     if hasattr(value, "__code__"):
         cells = [cell.cell_contents for cell in value.__closure__ or () if cell != type(cell)()]
-        around = value.__globals__
-        named = {name: around[name] for name in value.__code__.co_names if name in around and is_plain(around[name])}
+        around, (names, counters) = value.__globals__, names_in(value.__code__)
+        named = {name: around[name] for name in sorted(names - counters) if is_plain(around.get(name, around))}
         around_it = [value.__defaults__, cells, named]
         return [instructions(value.__code__, value.__doc__, above), described(around_it, above)]
     if isinstance(value, type):
@@ -74,8 +74,8 @@ def state_of(value: Any) -> dict[str, Any]:
     if hasattr(value, "get_params"):
         return value.get_params(deep=False)
     state = getattr(value, "__dict__", {})
-    if isinstance(value, nn.Module):  # one that has not been trained yet
-        return {name: part for name, part in state.items() if name not in OF_MODULES}
+    if isinstance(value, nn.Module):  # one that has not been trained yet, but tried
+        return {name: part for name, part in state.items() if name not in OF_MODULES | kept_by_forward(type(value))}
     changed = changed_by(type(value))
     return {name: part for name, part in state.items() if name[0] != "_" and name not in changed}
 
@@ -106,6 +106,30 @@ def changed_by(kind: type) -> set[str]:
     functions = [getattr(member, "__func__", member) for name, member in own_members(kind) if name != "__init__"]
     lines = (line for f in functions if hasattr(f, "__code__") for line in dis.get_instructions(f))
     return {line.argval for line in lines if line.opname == "STORE_ATTR"}
+
+
+def kept_by_forward(kind: type) -> set[str]:
+    """Return the names of attributes that a layer sets when it is called, by methods of its own that it calls too."""
+    functions = {name: getattr(member, "__func__", member) for name, member in own_members(kind)}
+    names, seen, found = ["forward"], set[str](), set[str]()
+    while names:
+        name = names.pop()
+        if name in seen or not hasattr(functions.get(name), "__code__"):
+            continue
+        seen.add(name)
+        for line in dis.get_instructions(functions[name]):
+            (found.add if line.opname == "STORE_ATTR" else names.append)(str(line.argval))
+    return found
+
+
+def names_in(code: CodeType) -> tuple[set[str], set[str]]:
+    """Return the names that a function uses, those in lambdas and the like too, and the globals that it sets."""
+    names, counters = set(code.co_names), set[str]()
+    counters |= {line.argval for line in dis.get_instructions(code) if line.opname == "STORE_GLOBAL"}
+    for inner in (part for part in code.co_consts if isinstance(part, CodeType)):
+        for mine, its in zip((names, counters), names_in(inner), strict=True):
+            mine |= its
+    return names, counters
 
 
 def own_members(kind: type) -> list[tuple[str, Any]]:

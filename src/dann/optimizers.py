@@ -43,6 +43,11 @@ class Optimizer:
         if not weight_decay >= 0:
             raise ValueError(f"weight_decay={weight_decay!r} must be a number of at least 0")
         self.groups = [(list(parameters), lr) for parameters, lr in groups]
+        for p in (p for parameters, _ in self.groups for p in parameters):
+            if torch.empty_like(p, device="meta").stride() != p.stride():
+                raise ValueError(
+                    f"weights of shape {tuple(p.shape)} have gaps or repeats in memory: give their clone()"
+                )
         self.kind, self.momentum, self.weight_decay, self.clip_norm = kind, momentum, weight_decay, clip_norm
         self.rates = [_rate(parameters[0].device, lr) for parameters, lr in self.groups]
         self._one = torch.ones((), device=self.rates[0].device if self.rates else None)

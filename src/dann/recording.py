@@ -24,6 +24,7 @@ from .seeds import random_state, restore_random_state
 aten = torch.ops.aten
 PURE = (aten.t.default, aten.slice.Tensor, operator.getitem)  # others may keep statistics that no schema tells
 PACKAGES = tuple(str(Path(package).parent) for package in (torch.__file__, __file__))
+SMALL = 2**20  # numbers of a tensor
 Function = Callable[..., tuple[Tensor, ...]]
 
 
@@ -31,7 +32,7 @@ class Recording(NamedTuple):
     """Operations to be repeated."""
 
     run: Function
-    held: tuple[Tensor, ...]  # what they take beside inputs, some of which they write into: no schema tells all
+    changed: tuple[Tensor, ...]  # what they may write into, beside what they make
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Repeat them on other inputs."""
@@ -75,8 +76,8 @@ def record(
     if obstacle is not None:
         warnings.warn(f"not compiled: {obstacle}", stacklevel=2)
         return outputs, None
-    run, held = tape.function(inputs, outputs, constants)
-    return outputs, Recording(captured(run, inputs) if inputs[0].is_cuda else run, held)
+    run, changed = tape.function(inputs, outputs, constants)
+    return outputs, Recording(captured(run, inputs) if inputs[0].is_cuda else run, changed)
 
 
 def agrees(recording: Recording, function: Function, inputs: Sequence[Tensor]) -> tuple[tuple[Tensor, ...], bool]:
@@ -86,22 +87,26 @@ def agrees(recording: Recording, function: Function, inputs: Sequence[Tensor]) -
     may differ by a thousandth.
     """
     device = inputs[0].device
-    before, numbers = [t.clone() for t in recording.held], random_state(device)
-    theirs = [*recording.run(*inputs), *(t.clone() for t in recording.held)]
+    before, numbers = [t.clone() for t in recording.changed], random_state(device)
+    theirs = [*recording.run(*inputs), *(t.clone() for t in recording.changed)]
     with torch.no_grad():
-        for tensor, value in zip(recording.held, before, strict=True):
-            if not torch.equal(tensor, value):  # expanded ones, which cannot be written to, are never changed
+        for tensor, value in zip(recording.changed, before, strict=True):
+            if not alike(tensor, value):  # expanded ones, which cannot be written to, are never changed
                 tensor.copy_(value)
+    del before
     restore_random_state(device, numbers)
     outputs = function(*inputs)
     tolerance = 1e-3 if device.type == "cuda" else 0.0
+    return outputs, all(alike(a, b, tolerance) for a, b in zip((*outputs, *recording.changed), theirs, strict=True))
 
-    def alike(a: Tensor, b: Tensor) -> bool:
-        return torch.equal(a, b) or (
-            a.is_floating_point() and torch.allclose(a, b, rtol=tolerance, atol=tolerance**2, equal_nan=True)
-        )
 
-    return outputs, all(map(alike, (*outputs, *recording.held), theirs))
+def alike(a: Tensor, b: Tensor, tolerance: float = 0.0) -> bool:
+    """Whether two tensors are of the same shape and type and hold the same values, NaN where the other has NaN."""
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if torch.equal(a, b):
+        return True
+    return a.is_floating_point() and torch.allclose(a, b, rtol=tolerance, atol=tolerance**2, equal_nan=True)
 
 
 def _others_random_state() -> tuple[Any, bytes]:
@@ -194,7 +199,7 @@ class _Tape(_Operations):
     def function(
         self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], constants: Sequence[Tensor]
     ) -> tuple[Function, tuple[Tensor, ...]]:
-        """Return the operations as a function of the inputs, and the tensors beside these that they take."""
+        """Return the operations as a function of the inputs, and the tensors beside these that they may write into."""
         graph = torch.fx.Graph()
         nodes: dict[int, Any] = {id(tensor): graph.placeholder(f"input_{i}") for i, tensor in enumerate(inputs)}
         last_input, held = next(reversed(graph.nodes)), list[Tensor]()  # the others become arguments too: no look-ups
@@ -230,7 +235,9 @@ class _Tape(_Operations):
             call.target = function
         run = torch.inference_mode()(torch.fx.GraphModule(torch.nn.Module(), graph).forward)
         kept = tuple(reversed(held))
-        return lambda *arguments: tuple(out.clone() for out in run(*arguments, *kept)), kept  # clones: to write into
+        # not all that is written to is told by schemas: statistics of batch norm are not, which are small
+        changed = tuple(tensor for tensor in held if _storage(tensor) in written or tensor.numel() <= SMALL)
+        return lambda *arguments: tuple(out.clone() for out in run(*arguments, *kept)), changed  # clones: to write into
 
     @staticmethod
     def _follows(operation: Any, tensors: Any, results: Any, constant: set[int], written: set[int]) -> bool:

@@ -68,7 +68,7 @@ def alone(folder: str | os.PathLike[str]) -> Iterator[None]:
                     place.rmdir()
 
 
-def write(path: str | os.PathLike[str], content: bytes | str) -> Path:
+def write(path: str | os.PathLike[str], content: bytes | str, more: bytes | memoryview = b"") -> Path:
     """Write a file under a temporary name beside it, then rename: readers see the old file or the whole new one.
 
     Devices and pipes, and what stands for an open file, are written to: renaming would put a file in their place.
@@ -77,12 +77,13 @@ def write(path: str | os.PathLike[str], content: bytes | str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     data = content.encode() if isinstance(content, str) else content
     if path.exists() and (not path.is_file() or path.absolute().parts[1] in ("dev", "proc")):
-        path.write_bytes(data)
+        path.write_bytes(data + more)
         return path
     temporary = path.with_name(f".{uuid.uuid4().hex[:16]}.tmp")
     try:
         with open(temporary, "xb") as file:
             file.write(data)
+            file.write(more)
         os.replace(temporary, path)
     except BaseException as error:
         temporary.unlink(missing_ok=True)
@@ -151,7 +152,7 @@ def save_evidence(path: str | os.PathLike[str], evidence: Evidence) -> Path:
     from safetensors.numpy import save
 
     arrays = {f.name: np.ascontiguousarray(a) for f in fields(evidence) if (a := getattr(evidence, f.name)) is not None}
-    return write(path, in_order(save(arrays, metadata={"digest": fingerprint_of(arrays)})))
+    return write(path, *in_order(save(arrays, metadata={"digest": fingerprint_of(arrays)})))
 
 
 def fingerprint_of(arrays: dict[str, np.ndarray]) -> str:
@@ -233,15 +234,15 @@ def save_model(path: str | os.PathLike[str], tensors: dict[str, Tensor], config:
         shared = owner.setdefault(t.untyped_storage().data_ptr(), name) != name  # weights that two modules share
         kept[name] = t.clone() if shared else t
     text = json.dumps({"format": FORMAT, **config}, sort_keys=True, default=plain)
-    return write(path, in_order(save(kept, metadata={"dann": text, "digest": digest(kept, text)})))
+    return write(path, *in_order(save(kept, metadata={"dann": text, "digest": digest(kept, text)})))
 
 
-def in_order(content: bytes) -> bytes:
-    """Return a safetensors file with its header in the order of names: the same model is then the same bytes."""
+def in_order(content: bytes) -> tuple[bytes, memoryview]:
+    """Return a safetensors file's header in the order of names, and the rest: the same model is then the same bytes."""
     size = 8 + int.from_bytes(content[:8], "little")
     header = json.dumps(json.loads(content[8:size]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + content[size:]
+    return len(header).to_bytes(8, "little") + header, memoryview(content)[size:]
 
 
 def load_model(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

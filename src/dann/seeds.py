@@ -28,9 +28,16 @@ def random_state(device: torch.device) -> list[Any]:
 
     That of the device comes last, where it has its own.
     """
-    numpy: Any = np.random.get_state()  # noqa: NPY002 - what methods of the user's own may draw from
+    numpy = listed(np.random.get_state(legacy=False))  # noqa: NPY002 - what methods of the user's own may draw from
     own = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
-    return [torch.get_rng_state(), random.getstate(), (numpy[0], numpy[1].tolist(), *numpy[2:]), *own]
+    return [torch.get_rng_state(), random.getstate(), numpy, *own]
+
+
+def listed(state: Any) -> Any:
+    """Return the state of a generator of NumPy's with lists in place of arrays, which PyTorch's files do not take."""
+    if isinstance(state, dict):
+        return {name: listed(part) for name, part in state.items()}
+    return state.tolist() if isinstance(state, (np.ndarray, np.generic)) else state
 
 
 def restore_random_state(device: torch.device, states: Sequence[Any]) -> None:
@@ -38,7 +45,7 @@ def restore_random_state(device: torch.device, states: Sequence[Any]) -> None:
     own, python, numpy, *of_device = states
     torch.set_rng_state(own)
     random.setstate((python[0], tuple(python[1]), python[2]))
-    np.random.set_state((numpy[0], np.array(numpy[1], np.uint32), *numpy[2:]))  # noqa: NPY002
+    np.random.set_state(numpy)  # noqa: NPY002
     for state in of_device:
         torch.cuda.set_rng_state(state, device)
 
@@ -46,11 +53,14 @@ def restore_random_state(device: torch.device, states: Sequence[Any]) -> None:
 @contextmanager
 def others_given_back() -> Iterator[None]:
     """Give the states of Python's and NumPy's generators back behind the block."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    python, numpy = random.getstate(), np.random.get_state(legacy=False)  # noqa: NPY002
+    kind = np.random.mtrand.get_bit_generator()
+    np.random.mtrand.set_bit_generator(np.random.MT19937())  # the user's may be of a kind that takes no seed
     try:
         yield
     finally:
         random.setstate(python)
+        np.random.mtrand.set_bit_generator(kind)
         np.random.set_state(numpy)  # noqa: NPY002
 
 

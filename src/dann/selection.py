@@ -45,6 +45,7 @@ OWN = ("method", "backbone", "augmentation", "strong_augmentation")  # settings 
 NAME = re.compile(r"[\w+-][\w+. -]*")  # of a candidate: it names a folder
 HELD_OUT = 0.2  # of each domain, for the evidence
 SOME_COLUMNS, FEW_VALUES = 64, 20  # of rows that may be copies: columns looked at, and values of which chance is enough
+MANY_COPIES = 0.05  # of the rows: a row that is as frequent is no test, nor is it held out with all its copies
 BY_CHANCE = 0.01  # of the rows that are alike: more than may be alike by chance, for the others to be copies
 
 
@@ -780,9 +781,9 @@ def copies(x: np.ndarray) -> np.ndarray | None:
     more = len(rows) - len(seen)
     if not more:
         return None
-    different = rows[np.unique(first)]
     some = np.unique(np.linspace(0, rows.shape[1] - 1, SOME_COLUMNS).astype(int))
-    counts = [np.unique(different[:, k], return_counts=True)[1] for k in some]
+    different = rows[np.ix_(np.unique(first), some)]
+    counts = [np.unique(column, return_counts=True)[1] for column in different.T]
     alike = np.prod([np.square(count / len(different)).sum() for count in counts])  # two rows, by independent columns
     by_chance = len(different) ** 2 / 2 * alike
     return first if max(map(len, counts)) > FEW_VALUES and by_chance < BY_CHANCE * more else None
@@ -817,11 +818,13 @@ def split(
     if first is not None and groups is not None:
         groups = joined(np.asarray(groups), first)
     elif first is not None:
-        own = np.unique(first)
-        train, _ = split(codes[own], seed)
-        trained = np.isin(first, own[train])
-        if len(np.unique(codes[trained])) == len(np.unique(codes)):  # copies may have different labels
-            return np.flatnonzero(trained), np.flatnonzero(~trained)
+        own, count = np.unique(first, return_counts=True)
+        rare = count <= max(1, MANY_COPIES * len(first))  # others, such as blank rows, are trained on
+        own = own[rare] if 2 * rare.sum() > len(own) else own
+        train, test = split(codes[own], seed)
+        trained = ~np.isin(first, own[test])
+        trained |= np.isin(first, first[~np.isin(codes, codes[trained])])  # copies may have different labels
+        return np.flatnonzero(trained), np.flatnonzero(~trained)
     if groups is not None:
         return split_groups(codes, seed, np.asarray(groups))
     rows, first = np.arange(len(codes)), np.unique(codes, return_index=True)[1]
@@ -836,7 +839,7 @@ def split(
 
 
 def joined(groups: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Return groups, those joined that have copies of the same rows."""
+    """Return groups, those joined that have copies of the same rows; as they are where few would be left."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -844,7 +847,8 @@ def joined(groups: np.ndarray, first: np.ndarray) -> np.ndarray:
         return groups  # which is complained of later
     number = np.unique(groups.astype(str), return_inverse=True)[1]
     edges = coo_array((np.ones(len(first)), (number, len(number) + first)), shape=(2 * len(number),) * 2)
-    return connected_components(edges, directed=False)[1][number]
+    made = connected_components(edges, directed=False)[1][number]
+    return made if 2 * len(np.unique(made)) > number.max() else groups
 
 
 def check_sources(train: np.ndarray, sample_domain: np.ndarray | None) -> None:
