@@ -110,15 +110,16 @@ def changed_by(kind: type) -> set[str]:
 
 def kept_by_forward(kind: type) -> set[str]:
     """Return the names of attributes that a layer sets when it is called, by methods of its own that it calls too."""
-    functions = {name: getattr(member, "__func__", member) for name, member in own_members(kind)}
+    functions = [(name, getattr(member, "__func__", member)) for name, member in own_members(kind)]
     names, seen, found = ["forward"], set[str](), set[str]()
     while names:
-        name = names.pop()
-        if name in seen or not hasattr(functions.get(name), "__code__"):
-            continue
-        seen.add(name)
-        for line in dis.get_instructions(functions[name]):
-            (found.add if line.opname == "STORE_ATTR" else names.append)(str(line.argval))
+        seen.add(name := names.pop())
+        codes = [f.__code__ for other, f in functions if other == name and hasattr(f, "__code__")]  # a super's too
+        for line in (line for code in codes for line in dis.get_instructions(code)):
+            if line.opname == "STORE_ATTR":
+                found.add(line.argval)
+            elif isinstance(line.argval, str) and line.argval not in seen:
+                names.append(line.argval)
     return found
 
 
