@@ -26,7 +26,18 @@ from dann import (
 from dann.estimator import TrainingFailed
 from dann.evidence import clusters
 from dann.runs import plain
-from dann.selection import METHODS, Comparison, Training, copies, divided, estimators_of, evidence_of, rehearse, split
+from dann.selection import (
+    METHODS,
+    Comparison,
+    Training,
+    about_copies,
+    copies,
+    divided,
+    estimators_of,
+    evidence_of,
+    rehearse,
+    split,
+)
 
 NETWORK = MLP((16,), domain_hidden=(8,))
 
@@ -740,7 +751,10 @@ def test_copies_of_a_row_are_trained_on_or_held_out_all_of_them(data):
     sides = [{row.tobytes() for row in rows} for rows in (fitted_on.rows[0], held_out.rows[0])]
     assert not sides[0] & sides[1]
     assert 0.15 < len(held_out.rows[0]) / len(several) < 0.25
-    assert held_out.copied == 3 * len(x)
+    assert (
+        held_out.copied
+        == f"{3 * len(x)} rows of the source are copies of others; no row is trained on and held out at once"
+    )
     found = compare(x[several], y[several], xt, ["dann"], adapter=base(steps=4), seeds=1)
     assert f"{3 * len(x)} rows of the source are copies of others" in found.assessment.reasons[-1]
 
@@ -793,6 +807,8 @@ def test_a_row_that_fills_the_table_neither_joins_all_groups_nor_is_held_out():
         train, test = split(codes, 0, given, copies(x))
         assert sorted([*train, *test]) == list(range(600))
         assert 0.1 < len(test) / 600 < 0.3
+        told = about_copies(copies(x), train, test)
+        assert ("held-out ones were trained on too" in told) == (given is not None)
     x[:500] = 0
     for seed in range(4):
         assert len(split(codes, seed, None, copies(x))[1]) < 200

@@ -329,8 +329,7 @@ def compare(
     start = time.perf_counter()
     judged, seconds = verdict(candidates), time.perf_counter() - start
     if held_out.copied:
-        told = f"{held_out.copied} rows of the source are copies of others, and were held out together with these"
-        judged = replace(judged, reasons=[*judged.reasons, told])
+        judged = replace(judged, reasons=[*judged.reasons, held_out.copied])
     return Comparison(candidates, judged, held_out.target_rows, seconds, classes.tolist(), shifting(X, X_target))
 
 
@@ -355,7 +354,7 @@ class HeldOut(NamedTuple):
     rows: Rows
     structure: Structure
     target_rows: np.ndarray  # their numbers
-    copied: int = 0  # rows of the source that are copies of others
+    copied: str = ""  # what to tell of source rows that are copies of others
 
 
 def divided(
@@ -385,7 +384,7 @@ def divided(
     labels = as_labels(y, sum(len(d.y) for d in domains.sources), "y")
     source = domains.sources[0].x if len(domains.sources) == 1 else as_inputs(X, "the source")  # in the order of X
     train, test = split(encode(labels, domains.classes, "y"), 0, groups, first := copies(source))
-    copied = 0 if first is None else len(first) - len(np.unique(first))
+    copied = "" if first is None else about_copies(first, train, test)
     check_sources(train, of_domain)
     order = np.random.default_rng(0).permutation(len(domains.target.x))
     n_test = round(HELD_OUT * len(order))
@@ -787,6 +786,14 @@ def copies(x: np.ndarray) -> np.ndarray | None:
     alike = np.prod([np.square(count / len(different)).sum() for count in counts])  # two rows, by independent columns
     by_chance = len(different) ** 2 / 2 * alike
     return first if max(map(len, counts)) > FEW_VALUES and by_chance < BY_CHANCE * more else None
+
+
+def about_copies(first: np.ndarray, train: np.ndarray, test: np.ndarray) -> str:
+    """Return how many rows are copies of others, and whether some were trained on while others were held out."""
+    both = np.isin(first[test], first[train]).sum()
+    apart = "no row is trained on and held out at once"
+    leak = f"{both} held-out ones were trained on too, as groups share them: figures on held-out rows are too high"
+    return f"{len(first) - len(np.unique(first))} rows of the source are copies of others; {leak if both else apart}"
 
 
 def split(
