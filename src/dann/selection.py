@@ -834,12 +834,12 @@ def split(
         return np.flatnonzero(trained), np.flatnonzero(~trained)
     if groups is not None:
         return split_groups(codes, seed, np.asarray(groups))
-    rows, first = np.arange(len(codes)), np.unique(codes, return_index=True)[1]
-    if len(rows) == len(first):
+    rows, one_each = np.arange(len(codes)), np.unique(codes, return_index=True)[1]
+    if len(rows) == len(one_each):
         raise ValueError(f"the source has {len(rows)} rows of as many classes: none is left to test on")
     n_test = round(HELD_OUT * len(rows))
-    if np.bincount(codes).min() < 2 or min(n_test, len(rows) - n_test) < len(first):  # too few to share out
-        test = np.random.default_rng(seed).permutation(np.setdiff1d(rows, first))[: max(n_test, 1)]
+    if np.bincount(codes).min() < 2 or min(n_test, len(rows) - n_test) < len(one_each):  # too few to share out
+        test = np.random.default_rng(seed).permutation(np.setdiff1d(rows, one_each))[: max(n_test, 1)]
         return np.setdiff1d(rows, test), test
     train, test = train_test_split(rows, test_size=HELD_OUT, random_state=seed, stratify=codes)
     return train, test
