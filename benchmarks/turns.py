@@ -119,7 +119,7 @@ def machine() -> dict[str, Any]:
     """Describe the machine and the versions of what runs on it."""
     import torch
 
-    capabilities = torch.cpu.get_capabilities()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch cannot tell
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return {
         "processor": capabilities.get("cpu_name", platform.processor()),

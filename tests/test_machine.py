@@ -160,8 +160,13 @@ def test_bfloat16_is_taken_where_it_gains_or_is_asked_for(wanted, units, share, 
     ],
 )
 def test_amx_or_an_amd_processor_is_fast_in_bfloat16(capabilities, units, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert has_bf16_units(CPU) is units
+
+
+def test_a_pytorch_that_cannot_tell_what_the_processor_has_trains_in_single_precision(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert not has_bf16_units(CPU)
 
 
 def test_emulated_bfloat16_does_not_count_on_a_gpu(monkeypatch):

@@ -267,6 +267,7 @@ def test_functions_that_depend_on_values_are_called_and_not_recorded(reads):
     assert run is None
 
 
+@pytest.mark.skipif(torch.__version__ < "2.7", reason="PyTorch 2.6 imports it to compute without values")
 def test_pytorchs_compiler_is_not_imported(tmp_path):
     import subprocess
     import sys

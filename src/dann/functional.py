@@ -102,7 +102,7 @@ def single(x: Tensor) -> Tensor:
 def product(a: Tensor, b: Tensor) -> Tensor:
     """Return the matrix product in the precision of its factors, inside autocast too: sums in a loss need it."""
     kind = a.device.type
-    if not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+    if a.is_meta or not torch.is_autocast_enabled(kind):  # tensors without values know no autocast
         return a @ b
     with torch.autocast(kind, enabled=False):
         return a @ b

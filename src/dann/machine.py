@@ -196,5 +196,7 @@ def has_bf16_units(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    has = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    if device.type != "cpu":
+        return False
+    has = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch cannot tell
     return bool(has.get("amx_bf16") or (has.get("avx512_bf16") and "AMD" in has.get("cpu_name", "")))

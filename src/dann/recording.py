@@ -202,7 +202,8 @@ class _Tape(_Operations):
         """Return the operations as a function of the inputs, and the tensors beside these that they may write into."""
         graph = torch.fx.Graph()
         nodes: dict[int, Any] = {id(tensor): graph.placeholder(f"input_{i}") for i, tensor in enumerate(inputs)}
-        last_input, held = next(reversed(graph.nodes)), list[Tensor]()  # the others become arguments too: no look-ups
+        last_input = next(iter(reversed(graph.nodes)))
+        held: list[Tensor] = []  # the others become arguments too: no look-ups
         constant, written = {id(tensor) for tensor in constants}, self._written()
         quicker: dict[torch.fx.Node, Any] = {}
 
