@@ -154,7 +154,7 @@ def test_predicting_with_other_column_names_names_them(arrays):
 
 def test_a_method_without_domain_head_predicts_no_domain(arrays):
     model = adapter("source-only").fit(arrays.x, arrays.y, arrays.xt)
-    with pytest.raises(ValueError, match="'source-only' trains no domain head; DANN and DomainOnly do"):
+    with pytest.raises(ValueError, match="'source-only' trains no domain head; DANN does, and others"):
         model.predict_domain(arrays.xt)
 
 
@@ -1359,3 +1359,16 @@ def test_the_first_predictions_of_a_loaded_model_may_come_from_several_threads(a
         works.add(model.network_.work(model.shape_))
     assert len(works) == 1
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"device": "cdua"}, "the device 'cdua' cannot be used: "),
+        ({"method": None}, "method=None is neither a name nor a Method"),
+        ({"method": 0.5}, "method=0.5 is neither a name nor a Method"),
+    ],
+)
+def test_a_device_or_method_that_is_none_is_named(setting, message, arrays):
+    with pytest.raises(ValueError, match=message):
+        DomainAdapter(steps=1).set_params(**setting).fit(arrays.x, arrays.y, arrays.xt)

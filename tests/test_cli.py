@@ -224,9 +224,14 @@ def test_one_error_names_all_columns_of_both_files_with_text_or_without_a_value(
     gap = "gap.csv has missing values in b (22, first in line 10)"
     named = ("--source", "odd.csv", "--target", "gap.csv", "--label", "species")
     for words in (("adapt",), ("compare",), ("tune", "--search", "lr=1,2"), ("assess", model)):
-        error = refused(*words, *named, because=[odd, gap, "impute what is missing", "--drop"])
+        error = refused(*words, *named, because=[odd, gap, "impute what is missing", "drop columns"])
         assert error.count("\n") == 1
     refused("predict", model, "gap.csv", "-o", "out.csv", because=gap)
+
+
+def test_names_with_underscores_are_no_numbers(files, write, refused_data):
+    pair = write("lab.csv", change=lambda rows: [row | {"a": f"{i}_{i % 3}"} for i, row in enumerate(rows)]), files[1]
+    refused_data(*pair, because="lab.csv has text in a ('0_0', line 2)")
 
 
 def test_an_error_names_at_most_ten_columns_with_text(refused_data):
@@ -282,7 +287,8 @@ def test_a_source_row_without_a_label_is_named(files, write, refused_data):
 
 @pytest.mark.parametrize(("label", "looked_for"), [("kind", "'kind'"), (None, "'label' or 'y'")])
 def test_a_source_without_a_label_column_is_told_its_columns(label, looked_for, files, refused_data):
-    because = ["lab.csv has no labels", f"looked for {looked_for}", "--label", "its columns: a, b, c, species"]
+    told = "name the label column; its columns: a, b, c, species"
+    because = ["lab.csv has no labels", f"looked for {looked_for}", told]
     refused_data("lab.csv", "field.csv", label=label, because=because)
 
 
@@ -542,6 +548,20 @@ def test_losses_that_explode_are_a_failure_of_the_training_with_code_1(files, ad
 )
 def test_a_command_that_makes_no_sense_is_explained(words, because, files, refused):
     refused(*words, because=because)
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (("adapt", "--source", "lab.csv", "--target", "field.csv", "--label", "species", "--out", ""), "--out"),
+        (("compare", "--source", "lab.csv", "--target", "field.csv", "--label", "species", "--out="), "--out="),
+        (("tune", "--source", "lab.csv", "--target", "field.csv", "--search", "lr=1:2", "--storage", ""), "--storage"),
+        (("predict", "", "field.csv", "-o", "new.csv"), "predict"),
+        (("assess", "", "--target", "field.csv"), "assess"),
+    ],
+)
+def test_an_empty_value_is_not_the_working_folder(words, place, files, refused):
+    refused(*words, because=f"an empty value stands behind {place}: give one, or leave the option out")
 
 
 def test_a_mistyped_command_costs_no_earlier_results(dann_, refused, undrawn):
@@ -1303,19 +1323,21 @@ def test_a_setting_that_is_no_number_is_named(setting, files, refused):
 def test_a_label_column_that_was_not_named_is_hinted_at(files, refused):
     words = ("--source", "lab.csv", "--target", "field.csv", "--label", "kind")
     Path("lab.csv").write_text(Path("lab.csv").read_text().replace("species", "kind"))
-    refused("adapt", *words, because="only it has species: name a label column with --label")
+    refused("adapt", *words, because="only it has species: name the label column, and drop what is no feature")
 
 
 def test_tune_prints_the_best_and_goes_on(many, dann_):
     pytest.importorskip("optuna", reason="the extra tune is not installed")
     words = ("tune", "--source", "lab.csv", "--target", "field.csv", "--label", "species", "--set", "steps=10")
-    search = ("--search", "lr=1e-3:1e-1:log", "--search", "batch_size=4,8", "--trials", "2")
-    code, out, error = dann_(*words, *search, "--json", "trials.json")
+    search = ("--search", "lr=1e-3:1e-1:log", "--search", "batch_size=4,8")
+    code, out, error = dann_(*words, *search, "--trials", "2", "--json", "trials.json")
     assert code == 0, error
     found = json.loads(Path("trials.json").read_text())
     assert len(found["trials"]) == 2
     assert f"lr={found['best']['lr']}" in out
-    assert dann_(*words, *search, "--json", "trials.json")[0] == 0
+    assert dann_(*words, *search, "--trials", "2", "--json", "trials.json")[0] == 0
+    assert json.loads(Path("trials.json").read_text()) == found
+    assert dann_(*words, *search, "--trials", "4", "--json", "trials.json")[0] == 0
     assert len(json.loads(Path("trials.json").read_text())["trials"]) == 4
 
 
@@ -1553,3 +1575,12 @@ def test_a_model_that_went_on_says_how_it_is_judged(adapt, dann_, refused, files
     assert "`dann assess b/model.safetensors --source FILE --target FILE` estimates that" in out
     refused("assess", "b", "--target", "new.csv", because="nothing is kept with b/model.safetensors to judge it by")
     refused("assess", "a/model.safetensors", "--target", "new.csv", because="is a model file alone: give its folder, a")
+
+
+def test_a_search_has_its_folder_to_itself(many, refused):
+    pytest.importorskip("optuna", reason="the extra tune is not installed")
+    words = ("tune", "--source", "lab.csv", "--target", "field.csv", "--label", "species", "--search", "steps=4,8")
+    with runs.alone("search"):
+        refused(*words, "--out", "search", because="search is the run folder of another dann that is running")
+    Path("notes").touch()
+    refused(*words, "--out", "notes", because="notes is a file and cannot be the run folder")

@@ -81,6 +81,13 @@ def test_a_column_of_pandas_strings_is_text():
         door(frame, xt=frame)
 
 
+@pytest.mark.parametrize("kind", [object, str])
+def test_names_with_underscores_are_no_numbers(kind):
+    rows = np.array([["1.5", "2"], ["10_2", "3"]] * 3, dtype=kind)
+    with pytest.raises(ValueError, match=r"the source has '10_2' where a number belongs \(row 1"):
+        door(rows, xt=rows)
+
+
 @pytest.mark.parametrize("kind", [np.complex64, "datetime64[s]"])
 def test_values_without_an_order_of_numbers_are_refused(kind):
     with pytest.raises(ValueError, match="features must be numbers"):
@@ -168,7 +175,7 @@ def test_what_holds_no_rows_is_named():
 def test_another_number_of_labels_than_rows_is_refused():
     with pytest.raises(ValueError, match="one label for each of the 6 rows"):
         door(y=[0, 1, 0])
-    with pytest.raises(ValueError, match="2 labels for 4 target rows"):
+    with pytest.raises(ValueError, match=r"y_target has shape \(2,\); expected one label for each of the 4 target"):
         door(y_target=[0, 1])
 
 
@@ -435,3 +442,9 @@ def test_channels_that_may_be_last_are_warned_of(images):
     with pytest.warns(UserWarning, match=r"taken for 16 channels of 16x7 pixels; where channels come last, move them"):
         Domains.from_arrays(x, images.y, x)
     Domains.from_arrays(images.x, images.y, images.xt)
+
+
+def test_target_labels_in_two_columns_are_not_one_label_for_each_row():
+    halves = np.zeros((len(XT) // 2, 2))
+    with pytest.raises(ValueError, match=rf"y_target has shape \({len(XT) // 2}, 2\); expected one label for each"):
+        door(y_target=halves, xt=XT[: 2 * len(halves)])

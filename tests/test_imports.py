@@ -1,4 +1,5 @@
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -110,3 +111,13 @@ def test_a_name_that_does_not_exist_is_an_attribute_error():
 
 def test_every_method_is_a_public_name():
     assert {method.__name__ for method in dann.METHODS.values()} <= set(dann.__all__)
+
+
+def test_only_the_command_line_speaks_of_its_options():
+    """Who calls the functions from Python has none."""
+    for path, module in sources():
+        tree = ast.parse(path.read_text())
+        written = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}  # docstrings
+        texts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant) and id(n) not in written]
+        named = [text for text in texts if isinstance(text, str) and re.search(r"(?<![\w-])--[a-z]", text)]
+        assert module == "cli" or not named, f"{path.name}: {named}"

@@ -245,7 +245,7 @@ def test_all_that_guards_saw_is_kept_and_only_harm_rules_out(data):
         ({"methods": ["target-only"]}, "target-only trains on target labels"),
         ({"methods": ["daan"]}, "unknown method 'daan'"),
         ({"y_oracle": np.full(150, 7)}, "7"),
-        ({"y_oracle": np.zeros(10)}, "y_target has 10 labels for 150 target rows"),
+        ({"y_oracle": np.zeros(10)}, r"y_target has shape \(10,\); expected one label for each of the 150 target rows"),
         ({"methods": ["dann", "shot"]}, "SHOT goes on from a fitted model"),
         ({"methods": [DANN()]}, "give names, or a mapping of names to methods"),
         ({"methods": {"r": DomainRegressor()}}, "'r' is a DomainRegressor"),
@@ -602,6 +602,8 @@ def test_an_unknown_checkpoint_is_refused(data, make_arrays):
     seen = compare(*data, ["dann"], adapter=base(steps=4), seeds=1, y_oracle=make_arrays(160, 150).yt)
     with pytest.raises(ValueError, match="unknown checkpoint 'end'"):
         seen.oracle("dann", "end")
+    with pytest.raises(ValueError, match="unknown checkpoint 'end'"):
+        replace(seen, candidates=[replace(c, oracle_accuracy=None) for c in seen.candidates]).oracle("dann", "end")
 
 
 def test_groups_of_any_size_leave_about_a_fifth():
@@ -821,3 +823,9 @@ def test_copies_stay_together_where_only_one_of_them_has_a_class():
     for seed in range(30):
         train, _ = split(codes, seed, None, copies(x))
         assert {10, 11} <= set(train)
+
+
+def test_a_smaller_comparison_leaves_none_of_the_judges_of_a_larger_one(data, compared, tmp_path):
+    compared.save(tmp_path)
+    compare(*data, ["dann"], adapter=base(steps=4), seeds=1).save(tmp_path)
+    assert {path.stem for path in (tmp_path / "judges").iterdir()} == {"0", "1"}

@@ -1,6 +1,7 @@
 """Hyper-parameter search on small made-up data."""
 
 import itertools
+import json
 import sys
 import warnings
 
@@ -55,7 +56,7 @@ def test_a_range_is_of_whole_numbers_where_both_ends_are(data):
 
 def test_the_end_of_a_trial_is_no_checkpoint_too(data):
     (trial,) = tune(base(steps=2), {"lr": [0.01]}, *data, trials=1, checkpoints=4).trials
-    assert list(trial.intermediate_values) == [1]
+    assert len(trial.intermediate_values) == 1
 
 
 def test_the_same_seed_draws_the_same_settings(data):
@@ -66,13 +67,14 @@ def test_the_same_seed_draws_the_same_settings(data):
 
 def test_a_search_goes_on_in_its_file(data, tmp_path):
     tune(base(), SPACE, *data, trials=2, storage=tmp_path / "new" / "trials.log")
-    assert len(tune(base(), SPACE, *data, trials=1, storage=tmp_path / "new" / "trials.log").trials) == 3
+    assert len(tune(base(), SPACE, *data, trials=3, storage=tmp_path / "new" / "trials.log").trials) == 3
+    assert len(tune(base(), SPACE, *data, trials=2, storage=tmp_path / "new" / "trials.log").trials) == 3
 
 
 def test_a_database_can_keep_it(data, tmp_path):
     url = f"sqlite:///{tmp_path / 'trials.db'}"
     tune(base(steps=4), SPACE, *data, trials=1, storage=url)
-    assert len(tune(base(steps=4), SPACE, *data, trials=1, storage=url).trials) == 2
+    assert len(tune(base(steps=4), SPACE, *data, trials=2, storage=url).trials) == 2
 
 
 def test_trainings_that_fail_or_alarm_are_pruned(data):
@@ -95,7 +97,7 @@ def test_another_search_in_the_same_file_is_refused_and_the_same_goes_on_with_ot
     search = {"adapter": base(steps=4), "space": SPACE, "storage": place, "trials": 2}
     search |= dict(zip(("X", "y", "X_target"), data, strict=True))
     first = drawn(tune(**search))
-    more = drawn(tune(**search))
+    more = drawn(tune(**{**search, "trials": 4}))
     assert more[:2] == first
     assert len(set(more)) == 4
     others = {"validator": "entropy"}, {"adapter": base(steps=5)}, {"space": {"lr": (0.1, 0.2)}}, {"y": 1 - data[1]}
@@ -253,6 +255,15 @@ def test_a_trial_below_the_median_of_those_before_it_stops_at_its_checkpoint(tre
     assert [trained.count(k) for k in range(6)] == [8] * 5 + [4 if last == "PRUNED" else 8]
 
 
+def test_trials_of_other_lengths_are_compared_at_the_same_checkpoint(data, monkeypatch):
+    scores = itertools.count()
+    monkeypatch.setitem(VALIDATORS, "entropy", lambda evidence: -1.0 * next(scores))
+    search = {"validator": "entropy", "trials": 6, "checkpoints": 2}
+    study = tune(base(), {"steps": (8, 40)}, *data, **search)
+    assert len({trial.params["steps"] for trial in study.trials}) > 1
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 5 + ["PRUNED"]
+
+
 # Storages that cannot be opened, and what prunes a trial.
 
 
@@ -316,6 +327,17 @@ def test_a_search_that_was_interrupted_draws_the_same_settings_again(data, tmp_p
     place = tmp_path / "trials.log"
     with pytest.raises(KeyboardInterrupt):
         tune(base(), SPACE, *data, trials=4, storage=place, on_step=interrupt)
-    resumed = tune(base(), SPACE, *data, trials=2, storage=place)
+    resumed = tune(base(), SPACE, *data, trials=4, storage=place)
     assert drawn(resumed) == drawn(tune(base(), SPACE, *data, trials=4))
     assert len({repr(params) for params in drawn(resumed)}) == 4
+
+
+def test_a_search_that_was_killed_ends_with_the_trials_that_were_asked_for(data, tmp_path):
+    place = tmp_path / "trials.log"
+    whole = [t.params for t in tune(base(), SPACE, *data, trials=3, storage=place).trials]
+    lines = place.read_text().splitlines(keepends=True)
+    begun = [k for k, line in enumerate(lines) if json.loads(line)["op_code"] == 4]  # of a trial
+    place.write_text("".join(lines[: begun[1] + 1]))  # killed in the second one
+    resumed = tune(base(), SPACE, *data, trials=3, storage=place)
+    assert [t.state.name for t in resumed.trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
+    assert [t.params for t in resumed.trials if t.value is not None] == whole

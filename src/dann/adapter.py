@@ -265,8 +265,8 @@ class DomainAdapter(ClassifierMixin, Adapter):
     def structured(self, structure: Structure) -> dict[str, np.ndarray]:
         """Return the fields of `Evidence` that a structure of the inputs gives."""
         classes = {"crowd_classes": self.predict_proba(structure.crowd).argmax(1)}
-        given = ("target_neighbors", "source_clusters", "crowd_clusters", "source_crowd_clusters", "source_crowd_y")
-        return classes | {name: value for name in given if (value := getattr(structure, name)) is not None}
+        found = structure._asdict().items()
+        return classes | {name: value for name, value in found if name != "crowd" and value is not None}
 
     def assess(
         self,

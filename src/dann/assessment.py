@@ -213,7 +213,8 @@ def assess(
     """
     if baseline not in candidates:
         raise ValueError(f"there is no {baseline!r} among the candidates: {', '.join(candidates)}")
-    labelled = None if labelled is None else (np.asarray(labelled[0]), np.asarray(labelled[1]))
+    rows, y = (np.asarray(part) for part in labelled or (np.empty(0, int), np.empty(0, int)))
+    labelled, looked = (rows, y), len(rows)
     check(candidates, labelled)
     reference = candidates[baseline][0]
     n, m = len(reference.source_y), len(reference.target_logits)
@@ -226,16 +227,14 @@ def assess(
     }
     estimates = beside_leader(estimates, candidates, [name for name in candidates if name not in ruled_out])
     reasons, blind = [], estimates
-    if labelled is not None and len(labelled[0]):
+    if looked:
         estimates = dict(estimates)
         for name, trainings in candidates.items():
             before, right = estimates[name], right_of(trainings, labelled)
             estimates[name] = after = updated(before, right.sum(1).mean(), right.shape[1])
             widths = [e.high - e.low for e in (before, after)]
-            reasons.append(
-                f"{name}: {len(labelled[0])} labels make the interval {widths[1]:.2f} wide instead of {widths[0]:.2f}"
-            )
-            if after.parts["contradicted"] > 0.5 and len(labelled[0]) >= LABELS:
+            reasons.append(f"{name}: {looked} labels make the interval {widths[1]:.2f} wide instead of {widths[0]:.2f}")
+            if after.parts["contradicted"] > 0.5 and looked >= LABELS:
                 reasons.append(
                     f"{name}: {right.mean():.2f} of them are right, and {before.accuracy:.2f} was the estimate: what "
                     "can be told without labels is wrong here"
@@ -275,14 +274,14 @@ def assess(
         decision, choice = ("adapt", best) if gains[best] > least else ("keep", baseline)
         found = doubts(candidates[baseline], baseline, estimates[best])
         if decision == "adapt":
-            signs = estimates if labelled is not None and len(labelled[0]) >= LABELS else blind
+            signs = estimates if looked >= LABELS else blind
             most = NOTHING if shift.kind in ("inputs", "both", "unclear") else OPEN
             found += open_signs(signs[best], best, most) + behind(signs, best, baseline)
         if found:
             decision, choice = "cannot tell", baseline
             reasons += found
     needed = None if rival is None else labels_needed(candidates[baseline], candidates[rival])
-    if labelled is not None and rival is not None and needed is not None and len(labelled[0]) >= LABELS:
+    if rival is not None and needed is not None and looked >= LABELS:
         rivals = [rival, *gains, *ruled_out]
         decision, choice = by_labels(decision, choice, candidates, labelled, rivals, baseline, needed, reasons)
     told = choice if choice != baseline or best is None else best
@@ -354,13 +353,13 @@ def of_rare_classes(
     name: str,
     candidates: Mapping[str, Sequence[Evidence]],
     accuracy: float,
-    labelled: tuple[np.ndarray, np.ndarray] | None,
+    labelled: tuple[np.ndarray, np.ndarray],
 ) -> list[str]:
     """Return whether a candidate is estimated to be no better than a model that says one class of every row."""
     found = []
     y = candidates[name][0].source_y
     most, whose = np.bincount(y).max() / len(y), "the source's rows"
-    if labelled is not None and len(labelled[1]) >= LABELS:
+    if len(labelled[1]) >= LABELS:
         most, whose = np.bincount(labelled[1]).max() / len(labelled[1]), "the labelled rows"
     if accuracy <= most:
         found.append(
@@ -439,7 +438,7 @@ def by_labels(
     return decision, choice
 
 
-def check(candidates: Mapping[str, Sequence[Evidence]], labelled: tuple[np.ndarray, np.ndarray] | None) -> None:
+def check(candidates: Mapping[str, Sequence[Evidence]], labelled: tuple[np.ndarray, np.ndarray]) -> None:
     """Raise where the candidates' evidence, or labels, do not fit together."""
     for name, trainings in candidates.items():
         if not len(trainings):
@@ -450,13 +449,12 @@ def check(candidates: Mapping[str, Sequence[Evidence]], labelled: tuple[np.ndarr
         for e in trainings:
             if sizes(e) != sizes(first) or not np.array_equal(e.source_y, first.source_y):
                 raise ValueError(f"the evidence of {name!r} is of other rows or classes than that of the others")
-    if labelled is not None:
-        rows, y = labelled
-        if len(rows) != len(y):
-            raise ValueError(f"there are {len(rows)} labelled rows and {len(y)} labels")
-        m, classes = first.target_logits.shape
-        if len(rows) and not (rows.min() >= 0 and rows.max() < m and y.min() >= 0 and y.max() < classes):
-            raise ValueError(f"labelled rows must lie in 0 … {m - 1} and their labels in 0 … {classes - 1}")
+    rows, y = labelled
+    if len(rows) != len(y):
+        raise ValueError(f"there are {len(rows)} labelled rows and {len(y)} labels")
+    m, classes = first.target_logits.shape
+    if len(rows) and not (rows.min() >= 0 and rows.max() < m and y.min() >= 0 and y.max() < classes):
+        raise ValueError(f"labelled rows must lie in 0 … {m - 1} and their labels in 0 … {classes - 1}")
 
 
 def flaws(
@@ -504,14 +502,14 @@ def better(mine: np.ndarray, other: np.ndarray) -> float:
     return float(beta.sf(0.5, won + 1, lost + 1))
 
 
-def labels_needed(baseline: Sequence[Evidence], rival: Sequence[Evidence], precision: float = PRECISION) -> int:
-    """Return how many labelled target rows, drawn at random, tell the gain of a rival to within a precision.
+def labels_needed(baseline: Sequence[Evidence], rival: Sequence[Evidence]) -> int:
+    """Return how many labelled target rows, drawn at random, tell the gain of a rival to within ``PRECISION``.
 
     Only rows on which they differ tell anything; the interval of level .9 then has that half width. Of a target that is
     known whole, fewer rows do (Cochran, Sampling Techniques, 1977, section 4.4).
     """
     differ = np.mean([np.mean(a.target_predicted != b.target_predicted) for a in baseline for b in rival])
-    wanted = float(differ) * (norm.ppf((1 + LEVEL) / 2) / precision) ** 2
+    wanted = float(differ) * (norm.ppf((1 + LEVEL) / 2) / PRECISION) ** 2
     crowd = baseline[0].crowd_classes
     if crowd is not None and len(crowd) < CROWD:
         wanted /= 1 + wanted / len(crowd)

@@ -6,9 +6,11 @@ import gc
 import hashlib
 import re
 import shutil
+import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -188,7 +190,7 @@ def adapt(
     options: dict[str, Any] = {"source": str(source), "target": str(target), "label": label, "drop": list(drop)}
     options |= roles._asdict()
     options["adapter"] = adapter.config()
-    options["data"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in (source, target)]
+    options["data"] = _digests(source, target)
     with alone(folder), _progress() as on_progress:
         study = Study(experiment(options), folder, [seed], device=device, on_progress=on_progress)
         train(study, source_rows, target_rows, adapter, method, roles)
@@ -252,7 +254,7 @@ def compare(
     if round(HELD_OUT * min(len(source_rows), len(target_rows))) < ROWS:
         _say(f"Note: a verdict needs {ROWS} held-out rows of both domains, a fifth of {round(ROWS / HELD_OUT)}.")
     asked = [chosen[name].config() for name in chosen], checkpoints, label, names, drop, roles
-    mark = fingerprint(map(_bytes, (source, target)), asked)  # others start anew
+    mark = fingerprint((), (*asked, _digests(source, target)))  # others start anew
     trainings = folder / "trainings" / f"compare-{mark}"
     with alone(folder), _progress() as on_progress:
         found = train(
@@ -360,7 +362,7 @@ def tune(
     ],
     set: Set = (),
     validator: Annotated[str, Parameter(help="What to maximise; see `dann list`.")] = "input-ami",
-    trials: Annotated[int, Parameter(help="How many to add.")] = 20,
+    trials: Annotated[int, Parameter(help="How many in all; those that are there are not made again.")] = 20,
     storage: Annotated[
         str | None, Parameter(help="A file, or a URL that Optuna knows. Default: trials.log in the run folder.")
     ] = None,
@@ -373,11 +375,12 @@ def tune(
     from .adapter import DomainAdapter
     from .experiments.adapt import Roles
     from .experiments.comparing import trials_of
-    from .runs import write_report
+    from .runs import alone, write_report
     from .tuning import tune as find
 
     _check(device, json)
-    place: Any = storage or (out or Path("runs") / "tune") / "trials.log"
+    folder = out or Path("runs") / "tune"
+    place: Any = storage or folder / "trials.log"
     _check_kept((source, target), (json, None if "://" in str(place) else Path(place)))
     settings = {"random_state": seed, "device": device, **_settings(set)}
     space = _named("--search", map(_range, search))
@@ -387,7 +390,8 @@ def tune(
     adapter.set_params(**settings)
     roles = Roles(group, domain, weight)
     source_rows, target_rows = _read(source, target, label, drop, roles)
-    with _progress() as on_progress:
+    length = None if "steps" in space else adapter.steps
+    with nullcontext() if storage else alone(folder), _progress() as on_progress:
         study = find(
             adapter,
             space,
@@ -401,7 +405,7 @@ def tune(
             storage=place,
             seed=seed,
             on_step=lambda trial, step: (
-                on_progress(f"trial {trial}", step.number + 1, adapter.steps) if step.number % 20 == 19 else None
+                on_progress(f"trial {trial}", step.number + 1, length) if step.number % 20 == 19 else None
             ),
         )
     console.print(trials_of(study))
@@ -597,12 +601,9 @@ def _check(device: str, json: Path | None = None) -> None:
     """Try what would otherwise fail behind the training: the device, and the place of the ``--json`` file."""
     import tempfile
 
-    import torch
+    from .machine import device_of
 
-    try:
-        torch.empty(1, device=None if device == "auto" else device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"the device {device!r} cannot be used: {str(error).splitlines()[0]}") from error
+    device_of(device)
     if json is not None:
         if json.is_dir():
             raise IsADirectoryError(f"{json} is a folder; --json takes a file")
@@ -637,11 +638,9 @@ def _part(path: Path, folder: Path) -> str | None:
     return path.relative_to(folder).parts[0] if folder in path.parents else None
 
 
-def _bytes(path: Path) -> Any:
-    """Return the content of a file as an array."""
-    import numpy as np
-
-    return np.frombuffer(path.read_bytes(), np.uint8)
+def _digests(*files: Path) -> list[str]:
+    """Return what tells the contents of files apart."""
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in files]
 
 
 def _read(
@@ -845,6 +844,7 @@ def main(argv: list[str] | None = None) -> int:
         atexit.register(gc.freeze)
         warnings.formatwarning = lambda message, *_: f"Warning: {message}\n"  # not where in the code
     try:
+        _check_words(sys.argv[1:] if argv is None else argv)
         app(argv, exit_on_error=False, print_error=False, result_action="return_value")
     except MissingArgumentError as error:
         return _fail(_missing(error), 2)
@@ -863,6 +863,13 @@ def main(argv: list[str] | None = None) -> int:
             raise
         return _fail(str(error), 1)
     return 0
+
+
+def _check_words(words: Sequence[str]) -> None:
+    """Raise where a value is empty, as a shell's variable that is not set leaves it: as a path it is the folder."""
+    for before, word in pairwise(["dann", *words]):
+        if not word or re.fullmatch(r"--[\w-]+=", word):
+            raise ValueError(f"an empty value stands behind {word or before}: give one, or leave the option out")
 
 
 def _missing(error: MissingArgumentError) -> str:

@@ -212,7 +212,7 @@ def arrange(x: Any, columns: Sequence[str] | None, what: str) -> Any:
         return x
     missing, extra = [c for c in columns if c not in names], [c for c in names if c not in columns]
     if missing or extra:
-        hint = "" if missing else ": name a label column with --label, and leave out what is no feature with --drop"
+        hint = "" if missing else ": name the label column, and drop what is no feature"
         lacks = [f"it lacks {', '.join(missing)}"] * bool(missing) + [f"only it has {', '.join(extra)}"] * bool(extra)
         raise ValueError(f"{what} has other columns than the source: {'; '.join(lacks)}{hint}")
     if hasattr(x, "iloc"):  # pandas: by place, whatever the type of its column names
@@ -338,11 +338,14 @@ def other_units(x: np.ndarray, x_target: np.ndarray, names: list[str] | None) ->
 def numbers_from(a: np.ndarray, names: list[str] | None, what: str) -> np.ndarray:
     """Turn an array of objects or text into float64, or name the first value that is no number."""
     try:
-        return a.astype(np.float64)
+        if not any(isinstance(value, str) and "_" in value for value in a.flat):
+            return a.astype(np.float64)
     except (TypeError, ValueError):
         pass
-    for place, value in np.ndenumerate(a):
+    for place, value in np.ndenumerate(a.astype(object)):
         try:
+            if isinstance(value, str) and "_" in value:  # 10_2 is a name, which Python takes for 102
+                raise ValueError
             float(value)
         except (TypeError, ValueError):
             column = repr(names[place[1]]) if names and len(place) > 1 else place[1:]
@@ -352,7 +355,7 @@ def numbers_from(a: np.ndarray, names: list[str] | None, what: str) -> np.ndarra
                 ) from None
             raise ValueError(
                 f"{what} has {value!r} where a number belongs (row {place[0]}, column {column}); "
-                "encode text as numbers or leave the column out (--drop)"
+                "encode text as numbers or drop the column"
             ) from None
     raise ValueError(f"{what} holds values of type {a.dtype}; features must be numbers")
 
@@ -487,9 +490,10 @@ def target_labels(y: Any, n: int, classes: np.ndarray | None) -> np.ndarray:
     coded = np.full(n, np.nan) if classes is None else np.full(n, UNKNOWN, dtype=np.int64)
     if y is None:
         return coded
-    given = np.asarray(unmasked(y), dtype=object).ravel()
-    if len(given) != n:
-        raise ValueError(f"y_target has {len(given)} labels for {n} target rows")
+    given = np.asarray(unmasked(y), dtype=object)
+    if given.shape not in ((n,), (n, 1)):
+        raise ValueError(f"y_target has shape {given.shape}; expected one label for each of the {n} target rows")
+    given = given.ravel()
     known = np.array([not (is_missing(v) if classes is None else is_unknown(v, classes)) for v in given], dtype=bool)
     if known.any():
         values = np.array(given[known].tolist())

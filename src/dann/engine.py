@@ -81,7 +81,7 @@ def train(
         if repeat and number == start:
             terms, play, check = recorded(play, batch, progress, lambda: snapshot(net, method))
             unchanged = watch(net, method) if watched else None
-        elif check is not None and play is not step_by_step:  # the second step, both ways
+        elif check is not None:  # the second step, both ways
             terms, right = check(batch, progress)
             if not right:
                 warnings.warn(
@@ -98,7 +98,7 @@ def train(
             net.train()
         if unchanged is not None and not unchanged():
             warnings.warn("not compiled any more: method or network were changed between two steps", stacklevel=2)
-            play, unchanged = step_by_step, None
+            play, unchanged, check = step_by_step, None, None
 
 
 def eager(

@@ -24,7 +24,7 @@ from .engine import RECORDING_PAYS, Step, WeightAverage, train
 from .functional import annealing
 from .guards import Event, Guards
 from .identity import identity
-from .machine import PRECISIONS, autocast, precision_for, rows_at_once, threads_for, tuned, usual_modes
+from .machine import PRECISIONS, autocast, device_of, precision_for, rows_at_once, threads_for, tuned, usual_modes
 from .methods import METHODS, Method, SourceOnly, Sum, method_of, name_of
 from .methods.dann import logits_of_domains
 from .network import Network, Normalize, evaluating, initialize
@@ -267,10 +267,7 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         later._check_settings()
         made = later._method()
         if not made.source_free:
-            fits = (
-                n for n, k in METHODS.items() if k.source_free and not (k.needs_classes and self.task == "regression")
-            )
-            free = ", ".join(fits)
+            free = self._methods_that_fit(source_free=True)
             raise ValueError(f"{type(made).__name__} needs source rows: use fit; without them there is: {free}")
         x = as_inputs(arrange(X_target, self.columns_, "the target"), "the target")
         match_inputs(x, self.shape_, np.dtype(self.dtype_), "the target")
@@ -545,8 +542,7 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
     def _check_needs(self, method: Method, domains: Domains, fitted: bool = False) -> None:
         name = type(method).__name__
         if self.task == "regression" and method.needs_classes:
-            fits = (name for name, kind in METHODS.items() if not kind.needs_classes and kind.source_free == fitted)
-            free = f"that takes one of: {', '.join(fits)}"
+            free = f"that takes one of: {self._methods_that_fit(source_free=fitted)}"
             if name_of(method) is None:
                 free = "if it does not, give its class the attribute needs_classes = False"
             raise ValueError(f"{name} compares classes, and these labels are continuous; {free}")
@@ -563,6 +559,11 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             if rows < method.rows_needed and not (what == "source" and method.source_free):
                 raise ValueError(f"the {what} has {rows} rows, and {name} compares at least {method.rows_needed}")
 
+    def _methods_that_fit(self, source_free: bool) -> str:
+        """Return the names of the methods for such labels, with a source or without."""
+        fits = lambda kind: kind.source_free == source_free and not (kind.needs_classes and self.task == "regression")  # noqa: E731
+        return ", ".join(name for name, kind in METHODS.items() if fits(kind))
+
     def _check_batch_norm(self, net: Network, sizes: Sequence[int]) -> None:
         least = sum(sizes) if self.encoding == "joint" else min(sizes)
         if net.has_batch_norm and least < 2:
@@ -573,7 +574,11 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
 
     def _method(self) -> Method:
         refuse_class(self.method)
-        return method_of(self.method) if isinstance(self.method, str) else clone(self.method)
+        if isinstance(self.method, str):
+            return method_of(self.method)
+        if not isinstance(self.method, Method):
+            raise ValueError(f"method={self.method!r} is neither a name nor a Method: give 'dann', or DANN(weight=0.5)")
+        return clone(self.method)
 
     def _augmentations(self, method: Method, normalize: Normalize) -> tuple[Augmentation | None, Augmentation | None]:
         """Return what varies all rows, and what makes the second view, where the method takes one."""
@@ -618,9 +623,7 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         return own and not method.reads_values and device.type == "cpu" and self.steps >= RECORDING_PAYS
 
     def _device(self) -> torch.device:
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
+        return device_of(self.device)
 
     def _build(
         self, normalize: Normalize, method: Method, start: Mapping[str, Tensor] | None = None, dim: int | None = None
@@ -721,7 +724,8 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         """
         check_is_fitted(self, "network_")
         if "domain" not in self.network_.parts:
-            raise ValueError(f"the method {self.settings_['method']!r} trains no domain head; DANN and DomainOnly do")
+            name = self.settings_["method"]
+            raise ValueError(f"the method {name!r} trains no domain head; DANN does, and others that play against one")
         net, method = self.network_, self.method_
         return self._map(X, lambda f, g: logits_of_domains(net, method.domain_input(net, f, g)).argmax(1))
 

@@ -35,6 +35,23 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=forget_others)
 
 
+def device_of(name: str) -> torch.device:
+    """Return a device by its name; "auto" takes a GPU where there is one.
+
+    Raises
+    ------
+    ValueError
+        There is no such device, or PyTorch cannot use it here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(1, device=name)
+        return torch.device(name)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}") from error
+
+
 @contextmanager
 def usual_modes() -> Iterator[None]:
     """Compute inside the block as PyTorch does by itself: single precision, gradients, no autocast of the user's."""
@@ -198,5 +215,5 @@ def has_bf16_units(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    has = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch cannot tell
-    return bool(has.get("amx_bf16") or (has.get("avx512_bf16") and "AMD" in has.get("cpu_name", "")))
+    has: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch cannot tell
+    return bool(has.get("amx_bf16") or (has.get("avx512_bf16") and "AMD" in str(has.get("cpu_name"))))

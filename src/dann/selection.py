@@ -34,6 +34,7 @@ from .estimator import TrainingDiverged, TrainingFailed, TrainingWarning, taken
 from .evidence import CROWD, Evidence, NotFinite, Structure, crowd_of, structure_of
 from .guards import harmful
 from .methods import Method, SourceOnly, method_of, name_of
+from .settings import OBJECTS
 from .shift import carriers
 from .validators import VALIDATORS
 from .validators.input_ami import input_ami
@@ -41,7 +42,6 @@ from .validators.input_ami import input_ami
 BASELINE = "source-only"
 METHODS = ("dann", "cdan", "deep-coral", "mcc")
 Methods = Sequence[str] | Mapping[str, Method | DomainAdapter]
-OWN = ("method", "backbone", "augmentation", "strong_augmentation")  # settings that may be objects of the user's
 NAME = re.compile(r"[\w+-][\w+. -]*")  # of a candidate: it names a folder
 HELD_OUT = 0.2  # of each domain, for the evidence
 SOME_COLUMNS, FEW_VALUES = 64, 20  # of rows that may be copies: columns looked at, and values of which chance is enough
@@ -158,6 +158,8 @@ class Comparison:
             The end of the trainings, the checkpoint that the validator "input-ami" selects, or the best of them by the
             labels themselves.
         """
+        if which not in ("last", "selected", "best"):
+            raise ValueError(f"unknown checkpoint {which!r}; choose one of: last, selected, best")
         by_step: dict[int, list[Candidate]] = {}
         for c in self.candidates:
             if c.name == name and c.oracle_accuracy is not None:
@@ -165,8 +167,6 @@ class Comparison:
         if not by_step:
             return None
         means = {step: float(np.mean([c.oracle_accuracy for c in group])) for step, group in by_step.items()}
-        if which not in ("last", "selected", "best"):
-            raise ValueError(f"unknown checkpoint {which!r}; choose one of: last, selected, best")
         if which == "best":
             return max(means.values())
         if which == "selected":
@@ -231,6 +231,8 @@ def save_judges(folder: str | Path, ends: Sequence[Candidate], report: Mapping[s
     """
     folder, judges = Path(folder), []
     (folder / "comparison.json").unlink(missing_ok=True)
+    for old in (*(folder / "judges").glob("[0-9]*.safetensors"), *(folder / "judges").glob("[0-9]*.evidence")):
+        old.unlink()  # there may have been more of them
     for number, c in enumerate(ends):
         assert c.model is not None
         assert c.evidence is not None
@@ -546,8 +548,7 @@ def trained(
         path = folder / f"model-{step}.safetensors"
         if not path.exists():
             raise ValueError(f"{run} holds a comparison with other checkpoints; give another folder, or delete it")
-        own = {key: value for key in OWN if not isinstance(value := getattr(model, key), str)}
-        at = DomainAdapter.load(path, device=model.device, **own)
+        at = DomainAdapter.load(path, device=model.device, **objects_of(model, "method"))
         found[step] = candidate(name, seed, step, at, evidence_of(at, held_out), last=False)
         found[step].seconds = seconds_in(folder / f"seconds-{step}.json") or np.nan
     return [found[step] for step in steps]
@@ -723,8 +724,7 @@ def reassess(
 
 def objects_of(adapter: DomainAdapter | None, *more: str) -> dict[str, Any]:
     """Return the settings of an estimator that are objects, by the names that `DomainAdapter.load` has for them."""
-    names = ("backbone", "augmentation", "strong_augmentation", *more)
-    values = {} if adapter is None else {name: getattr(adapter, name) for name in names}
+    values = {} if adapter is None else {name: getattr(adapter, name) for name in (*OBJECTS, *more)}
     return {name: value for name, value in values.items() if value is not None and not isinstance(value, str)}
 
 

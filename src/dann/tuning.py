@@ -51,9 +51,10 @@ def tune(
 
     Each trial trains once, with the estimator's seed. It is pruned where a guard sees a collapse, a divergence or that
     the source is lost (not where the adversary is dead, which harms no model), where the training fails, and where its
-    score at a checkpoint is below the median of the trials before it. The best settings are ``study.best_params``, for
-    ``adapter.set_params``; a search that goes on with the same storage adds trials to it. Whether the best of them is
-    better than source-only is for `compare` to say: a search never compares with that.
+    score at a checkpoint is below the median of the trials before it, five of which came to their end. The best
+    settings are ``study.best_params``, for ``adapter.set_params``. The same call with the same storage goes on where it
+    stopped: a trial that was cut off is drawn again. Whether the best of them is better than source-only is for
+    `compare` to say: a search never compares with that.
 
     Parameters
     ----------
@@ -70,11 +71,12 @@ def tune(
         Name from ``dann list``. Not "agreement", which needs several trainings. A warning says where "input-ami" has
         nothing to go by: clusters of the source's inputs that have next to nothing to do with its classes.
     trials : int
-        How many to add, ≥ 1.
+        How many in all, ≥ 1; those that the storage has, finished or pruned, are not made again.
     checkpoints : int
         How often a trial is scored, ≥ 1.
     storage : str or path, optional
-        A file (kept by Optuna as a journal), or the URL of a database that Optuna knows; None keeps nothing.
+        A file (kept by Optuna as a journal), or the URL of a database that Optuna knows; None keeps nothing. Of one
+        process at a time: trials that are under way there are taken for those of one that was killed.
     seed : int
         Of the search.
     on_step : callable, optional
@@ -139,7 +141,7 @@ def tune(
 
     def objective(trial: "optuna.Trial") -> float:
         model = clone(base).set_params(**{name: suggest(trial, name, choices) for name, choices in space.items()})
-        at = {max(1, round(model.steps * k / checkpoints)) for k in range(1, checkpoints)} - {model.steps}
+        at = {max(1, round(model.steps * k / checkpoints)): k for k in range(1, checkpoints)}  # step → checkpoint
 
         def score(judged: DomainAdapter) -> float:
             return VALIDATORS[validator](evidence_of(judged, held_out))
@@ -151,8 +153,8 @@ def tune(
                 trial.set_user_attr("alarm", alarms[0])
                 raise optuna.TrialPruned(alarms[0])
             done = step.number + 1
-            if done in at:
-                trial.report(score(model.snapshot()), done)
+            if done in at and done < model.steps:
+                trial.report(score(model.snapshot()), at[done])  # not the step: trials may differ in length
                 if trial.should_prune():
                     raise optuna.TrialPruned(f"below the median at step {done}")
 
@@ -186,14 +188,16 @@ def tune(
             "another folder or storage"
         )
     study.set_user_attr("fingerprint", mark)
-    over = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    state = optuna.trial.TrialState
+    for trial in study.get_trials(deepcopy=False, states=(state.RUNNING,)):  # of a process that was killed
+        study.tell(trial.number, state=state.FAIL)
+    made = len(study.get_trials(deepcopy=False, states=(state.COMPLETE, state.PRUNED)))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Choices for a categorical")  # that tuples become lists in a storage
-        for _ in range(trials):
-            done = len(study.get_trials(deepcopy=False, states=over))  # one that was interrupted is drawn again
+        for done in range(made, trials):
             study.sampler = optuna.samplers.TPESampler(seed=seed + 1000 * done)
             study.optimize(objective, n_trials=1)
-    if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.trials):
+    if not any(trial.state == state.COMPLETE for trial in study.trials):
         raise TrainingFailed(
             f"every trial was pruned, the last one because: {study.trials[-1].user_attrs.get('alarm')}"
         )
@@ -269,17 +273,22 @@ def check(name: str, choices: Any, known: Mapping[str, Any]) -> None:
     """Raise where a parameter cannot be searched so."""
     if name not in known:
         raise ValueError(f"there is no parameter {name!r} to search; there are: {', '.join(known)}")
-    if isinstance(choices, list) and choices:
-        return
-    if isinstance(choices, tuple) and len(choices) in (2, 3) and choices[2:] in ((), ("log",)):
-        low, high = choices[:2]
-        numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (low, high))
-        if numbers and -math.inf < low < high < math.inf and (len(choices) == 2 or low > 0):
-            return
-    raise ValueError(
-        f"{name}={choices!r} is no range: the lower end comes first, (low, high), with 'log' behind it above 0; "
-        "or give a list of choices"
-    )
+    if not is_range(choices):
+        raise ValueError(
+            f"{name}={choices!r} is no range: the lower end comes first, (low, high), with 'log' behind it above 0; "
+            "or give a list of choices"
+        )
+
+
+def is_range(choices: Any) -> bool:
+    """Whether a search can draw from it: (low, high), (low, high, "log") with low > 0, or a list of choices."""
+    if isinstance(choices, list):
+        return bool(choices)
+    if not isinstance(choices, tuple) or len(choices) not in (2, 3) or choices[2:] not in ((), ("log",)):
+        return False
+    low, high = choices[:2]
+    numbers = all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in (low, high))
+    return numbers and -math.inf < low < high < math.inf and (len(choices) == 2 or low > 0)
 
 
 def suggest(trial: "optuna.Trial", name: str, choices: Any) -> Any:

@@ -186,7 +186,9 @@ def test_a_file_without_labels_is_an_error_only_where_they_are_needed(text):
     path = text("a,b\n1,2\n")
     assert read_table(path).y is None
     assert read_table(path).labelled.tolist() == [False]
-    with pytest.raises(ValueError, match=r"no labels: looked for 'label' or 'y'; .*--label; its columns: a, b"):
+    with pytest.raises(
+        ValueError, match=r"no labels: looked for 'label' or 'y'; name the label column; its columns: a, b"
+    ):
         read_table(path, needs_label=True)
     with pytest.raises(ValueError, match="looked for 'kind'"):
         read_table(path, "kind", needs_label=True)
@@ -264,7 +266,7 @@ def test_a_plain_array_has_its_labels_in_a_numbered_column(tmp_path):
         read_table(path, "0", width=3, needs_label=True)
     assert read_table(path, "0", width=2).y.tolist() == [1.5, 3.5]
     for label in ("kind", "7"):
-        with pytest.raises(ValueError, match=rf"shape \(2, 3\).*by its number \(got --label {label}\)"):
+        with pytest.raises(ValueError, match=rf"shape \(2, 3\).*by its number \(got '{label}'\)"):
             read_table(path, label)
 
 

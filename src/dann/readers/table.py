@@ -133,7 +133,7 @@ def read_table(
     if needs_label and table.y is None:
         names = "" if table.columns is None else f"; its columns: {', '.join(table.columns[:20])}"
         wanted = repr(label) if label else " or ".join(map(repr, DEFAULT_LABELS))
-        raise ValueError(f"{path} has no labels: looked for {wanted}; name the label column with --label{names}")
+        raise ValueError(f"{path} has no labels: looked for {wanted}; name the label column{names}")
     if needs_label and not table.labelled.all():
         row = int(table.labelled.argmin())
         place = f"line {table.lines[row]}" if table.lines else f"row {row}"
@@ -230,7 +230,7 @@ def check_cells(tables: Mapping[str, Table]) -> None:
     if found:
         raise ValueError(
             f"{'; '.join(found)}. Features are numbers: encode text, impute what is missing (docs/data.md shows how), "
-            "or leave columns out with --drop"
+            "or drop columns"
         )
 
 
@@ -243,7 +243,7 @@ def in_numbers(table: Table) -> Table:
 def all_numbers(cells: np.ndarray) -> bool:
     """Whether no cell is text or missing."""
     try:
-        return not np.isnan(cells.astype(np.float64)).any()
+        return not (any(map(underscored, cells.flat)) or np.isnan(cells.astype(np.float64)).any())
     except (TypeError, ValueError):
         return False
 
@@ -251,9 +251,14 @@ def all_numbers(cells: np.ndarray) -> bool:
 def number_of(cell: Any) -> float | None:
     """Return a cell as a number, None where it is text."""
     try:
-        return float(cell)
+        return None if underscored(cell) else float(cell)
     except (TypeError, ValueError):
         return None
+
+
+def underscored(cell: Any) -> bool:
+    """Whether a cell is a name such as 10_2, which Python takes for the number 102."""
+    return isinstance(cell, str) and "_" in cell
 
 
 def natural(values: np.ndarray, classes: np.ndarray | None) -> np.ndarray:
@@ -314,7 +319,7 @@ def read_npy(
     except (ValueError, IndexError):
         raise ValueError(
             f"{path} holds a plain array of shape {array.shape}: its columns have no names; give the label column "
-            f"by its number (got --label {label}), or use .npz or .csv"
+            f"by its number (got {label!r}), or use .npz or .csv"
         ) from None
     if y.dtype.kind == "f" and np.isfinite(y).all() and np.array_equal(y, np.round(y)):
         y = y.astype(np.int64)
