@@ -446,6 +446,41 @@ def test_a_model_goes_on_without_a_source(method, files, here, dann_):
     assert model.read_bytes() == before
 
 
+def test_a_model_that_was_interrupted_goes_on_from_there(files, model, dann_, monkeypatch):
+    monkeypatch.setattr(dann.estimator, "CHECKPOINT_SECONDS", 0)
+    words = ("adapt", "--model", model, "--target", "field.csv", "--label", "species", "--set", "steps=6", "--out")
+    steps, adapt_to = [], DomainAdapter.adapt_to
+    stops = [3]
+
+    def watched(self, *args, **kwargs):
+        def on_step(step):
+            steps.append(step.number)
+            if stops and step.number == stops[0]:
+                stops.clear()
+                raise KeyboardInterrupt
+
+        return adapt_to(self, *args, **{**kwargs, "on_step": on_step})
+
+    monkeypatch.setattr(DomainAdapter, "adapt_to", watched)
+    code, _, error = dann_(*words, "cut")
+    assert code == 130
+    assert "the same command goes on from there" in error
+    assert dann_(*words, "cut")[0] == 0
+    assert len(steps) < 4 + 6
+    assert dann_(*words, "whole")[0] == 0
+    assert same_weights(weights("cut"), weights("whole"))
+    assert sorted(path.name for path in Path("cut").iterdir()) == sorted(path.name for path in Path("whole").iterdir())
+
+
+def test_what_leaves_nothing_says_so_when_it_is_interrupted(files, model, dann_, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DomainAdapter, "load", interrupt)
+    code, _, error = dann_("predict", model, "field.csv", "-o", "new.csv")
+    assert (code, error.strip()) == (130, "error: interrupted; nothing is kept")
+
+
 def test_hidden_target_labels_change_no_model_that_goes_on(files, model, dann_):
     words = ("adapt", "--model", model, "--set", "steps=4", "--set", "lr=0.01", "--set", "method__weight=0.2")
     for target, judged in (("field.csv", True), ("bare.csv", False), ("unknown.csv", False)):

@@ -39,7 +39,48 @@ def test_columns_in_another_unit_are_asked_about(factor):
         Domains.from_arrays(rare[0], np.arange(5000) % 2, rare[1])
 
 
+@pytest.mark.parametrize("factor", [1e4, 1e-4])
+def test_channels_in_another_unit_are_asked_about(factor):
+    x = np.random.default_rng(0).random((40, 2, 5, 5))
+    with pytest.warns(UserWarning, match=r"channel 1: values vary .* is that another unit\?"):
+        Domains.from_arrays(x, np.arange(40) % 2, x * np.array([1, factor])[:, None, None])
+
+
+def test_the_few_cells_of_a_sparse_column_have_no_unit():
+    x, y = np.ones((400, 1)), np.arange(400) % 2
+    x[::2] = 0
+    few = np.where(np.arange(400)[:, None] < 10, 1e3 * np.arange(400)[:, None], 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Domains.from_arrays(x, y, few)
+    with pytest.warns(UserWarning, match="another unit"):
+        Domains.from_arrays(x, y, 1e3 * x)
+
+
 # features that are refused
+
+
+def test_a_fill_value_in_an_image_is_refused_as_in_a_table(images):
+    x = images.xt.astype(np.float32)
+    x[3, 0, 2, 1] = 9.969e36
+    with pytest.raises(
+        ValueError, match=r"the target has 9.969e\+36 in channel 0: .* stands for a missing value, impute"
+    ):
+        Domains.from_arrays(images.x.astype(np.float32), images.y, x)
+
+
+def test_images_whose_differences_single_precision_loses_are_refused(images):
+    with pytest.raises(
+        ValueError, match="channel 0 has values around 1e\\+10, whose differences single precision loses"
+    ):
+        Domains.from_arrays(images.x + 1e10, images.y, images.xt + 1e10)
+
+
+def test_pixels_of_another_kind_than_the_sources_are_refused(images):
+    with pytest.raises(
+        ValueError, match=r"bytes \(uint8\) for pixels, the source has numbers of another kind: give both"
+    ):
+        Domains.from_arrays(images.x.astype(np.uint16), images.y, images.xt.astype(np.uint8))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -126,7 +167,7 @@ def test_a_target_with_other_columns_names_the_missing_and_the_unexpected():
 
 def test_images_of_another_pixel_kind_or_size_are_refused():
     pixels = np.zeros((6, 3, 8, 8), np.uint8)
-    with pytest.raises(ValueError, match="float32 pixels, the source has uint8"):
+    with pytest.raises(ValueError, match="the source has bytes"):
         door(pixels, xt=pixels.astype(np.float32))
     with pytest.raises(ValueError, match="the same image size"):
         door(pixels, xt=np.zeros((4, 3, 9, 9), np.uint8))
@@ -440,6 +481,9 @@ def test_masked_values_are_missing(arrays):
 def test_channels_that_may_be_last_are_warned_of(images):
     x = np.zeros((12, 16, 16, 7), np.uint8)
     with pytest.warns(UserWarning, match=r"taken for 16 channels of 16x7 pixels; where channels come last, move them"):
+        Domains.from_arrays(x, images.y, x)
+    x = np.zeros((12, 24, 18, 10), np.uint8)
+    with pytest.warns(UserWarning, match="taken for 24 channels of 18x10 pixels; where channels come last"):
         Domains.from_arrays(x, images.y, x)
     Domains.from_arrays(images.x, images.y, images.xt)
 

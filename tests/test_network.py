@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from dann import Network, mlp
+from dann import DomainAdapter, Network, mlp
 from dann.domains import Batch
 from dann.network import ENCODINGS, Normalize, View, initialize, multiply_adds
 
@@ -170,6 +170,13 @@ def test_image_scaling_makes_brightness_and_contrast_of_an_image_irrelevant():
     torch.testing.assert_close(out.mean((1, 2, 3)), torch.zeros(5), atol=1e-5, rtol=0)
     torch.testing.assert_close(out.std((1, 2, 3), unbiased=False), torch.ones(5), atol=1e-4, rtol=0)
     torch.testing.assert_close(norm(torch.from_numpy(3 * x + 7)), out, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_image_scaling_is_the_same_in_any_unit(unit):
+    x = np.random.default_rng(0).random((20, 3, 4, 4), dtype=np.float32)
+    scaled = (fitted([y], "image")(torch.from_numpy(y)) for y in (x, x * np.float32(unit)))
+    torch.testing.assert_close(*scaled, atol=1e-4, rtol=1e-4)
 
 
 def test_image_scaling_keeps_the_colour_of_an_image():
@@ -362,3 +369,15 @@ def test_only_statistics_that_train_are_stated_anew(norm):
         torch.testing.assert_close(other.encoder[1].running_mean, encoder[0](x).mean(0), atol=1e-3, rtol=1e-3)
         assert net.encoder[1].running_mean.abs().max() == 0
         assert not other.training
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:The .grad attribute")
+def test_batch_norm_inside_torchscript_is_refused_where_its_statistics_would_mix(arrays):
+    network = torch.jit.script(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)))
+    DomainAdapter("dann", network, steps=2, device="cpu").fit(arrays.x, arrays.y, arrays.xt)
+    for refused in (
+        DomainAdapter("dann", network, steps=2, encoding="per-domain", device="cpu"),
+        DomainAdapter("vada", network, steps=2, device="cpu"),
+    ):
+        with pytest.raises(ValueError, match="batch norm inside TorchScript, whose statistics cannot be kept apart"):
+            refused.fit(arrays.x, arrays.y, arrays.xt)

@@ -333,7 +333,7 @@ def feature_width(encoder: nn.Module, shape: tuple[int, ...]) -> int:
     """
     try:
         features = encoded(encoder, shape, torch.contiguous_format)
-    except (RuntimeError, ValueError) as error:
+    except (IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise ValueError(f"the encoder cannot take rows of shape {shape}: {error}") from error
     if not isinstance(features, torch.Tensor):
         raise ValueError(f"the encoder returns a {type(features).__name__}; expected a tensor of features (n, dim)")

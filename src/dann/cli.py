@@ -543,11 +543,13 @@ def _go_on(
             method,
             on_step=lambda step: on_progress(method, step.number + 1, None) if step.number % 20 == 19 else None,
             random_state=seed,
+            run=folder / "training",
             **settings,
         )
         saved.unlink(missing_ok=True)  # predictions beside it are its own, or there are none
         write_predictions(predictions, later, rows)
         later.save(saved)
+        shutil.rmtree(folder / "training")
     _say(f"{method} went on from {file} for {later.steps} steps with lr {later.lr:g}.")
     judge = f"dann assess {saved} --source FILE --target FILE"
     if judged:
@@ -851,7 +853,9 @@ def main(argv: list[str] | None = None) -> int:
     except CycloptsError as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
-        return _fail("interrupted; what was finished is kept, and the same command goes on from there", 130)
+        trains = (sys.argv[1:] if argv is None else argv)[0] not in ("assess", "list", "predict")
+        kept = "what was finished is kept, and the same command goes on from there" if trains else "nothing is kept"
+        return _fail(f"interrupted; {kept}", 130)
     except (ValueError, OSError) as error:
         return _fail(str(error), 2)
     except ImportError as error:

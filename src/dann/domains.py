@@ -14,6 +14,7 @@ LARGEST = 1e18  # of a feature: squares of more, summed over rows, leave single 
 SPOILED = 0.01  # of a column's deviation, that rounding to single precision may take
 UNIT = 50  # times as large and as varied: seconds in one domain and minutes in the other
 LOOKED_AT = 1_000_000  # numbers, for that
+FILLED = 20  # cells of a column that are not 0, for that: a rare word's few tell nothing
 NOTHING = 1e-12  # of a column's size: deviations of constants that were computed
 
 
@@ -148,7 +149,7 @@ class Domains:
         else:
             x_target = as_inputs(arrange(X_target, columns, "the target"), "the target", rounding=rounding)
         match_inputs(x_target, x.shape[1:], x.dtype, "the target")
-        if x.ndim == 4 and x.shape[1] == x.shape[2] > x.shape[3] and x.shape[3] <= MOST_CHANNELS:
+        if x.ndim == 4 and x.shape[3] <= MOST_CHANNELS and x.shape[3] < min(x.shape[1:3]):
             channels, height, width = x.shape[1:]
             warnings.warn(
                 f"rows of shape {x.shape[1:]} are taken for {channels} channels of {height}x{width} pixels; where "
@@ -226,7 +227,7 @@ def as_inputs(x: Any, what: str, *, rounding: list[np.ndarray] | None = None) ->
     Parameters
     ----------
     rounding : list of ndarray, optional
-        Gets what single precision takes off the columns of a table, (d,); see `check_precision`.
+        Gets what single precision takes off columns or channels (d,), if rows are no bytes; see `check_precision`.
 
     Raises
     ------
@@ -267,7 +268,7 @@ def as_inputs(x: Any, what: str, *, rounding: list[np.ndarray] | None = None) ->
             f"{what} has {len(bad)} values that are NaN or infinite (as float32), the first in row {row}, {where}; "
             "impute or drop them"
         )
-    if rounding is not None and a.ndim == 2:
+    if rounding is not None:
         rounding.append(rounded_off(given, a))
     return a
 
@@ -279,58 +280,67 @@ def contiguous(a: np.ndarray, dtype: Any) -> np.ndarray:
 
 
 def rounded_off(given: np.ndarray, single: np.ndarray) -> np.ndarray:
-    """Return the deviation of what single precision takes off each column of a table (n, d), from some of its rows."""
+    """Return the deviation of what single precision takes off each column or channel (d,), from some of the rows."""
     if given.dtype.itemsize < 4 or given.dtype == np.float32:
         return np.zeros(given.shape[1])
-    rows = slice(None, None, -(-given.size // LOOKED_AT))
-    return (single[rows] - given[rows].astype(np.float64)).std(0)
+    return (some_rows(single) - some_rows(given)).std(0)
+
+
+def some_rows(x: np.ndarray) -> np.ndarray:
+    """Return some rows of a table (n, d), or of the pixels of some images (n · pixels, channels), as float64."""
+    some = x[:: -(-x.size // LOOKED_AT)].astype(np.float64)
+    return some if x.ndim == 2 else np.moveaxis(some, 1, -1).reshape(-1, x.shape[1])
 
 
 def check_precision(sides: Sequence[tuple[str, np.ndarray, np.ndarray]], names: list[str] | None) -> None:
-    """Raise ValueError where a column of some tables is too large, or varies too little for its size.
+    """Raise ValueError where a column, or a channel of images, is too large, or varies too little for its size.
 
     Parameters
     ----------
-    sides : sequence of (name, rows float32 (n, d), what rounding took off (d,))
+    sides : sequence of (name, rows float32 (n, d, …), what rounding took off (d,))
     """
-    call = lambda k: repr(names[k]) if names else k  # noqa: E731
+    kind = "column" if sides[0][1].ndim == 2 else "channel"
+    call = lambda k: f"{kind} {repr(names[k]) if names else k}"  # noqa: E731
     for what, x, _ in sides:
-        most = np.maximum(x.max(0), -x.min(0))
+        axes = (0, *range(2, x.ndim))
+        most = np.maximum(x.max(axes), -x.min(axes))
         if most.max() > LARGEST:
             k = int(most.argmax())
             raise ValueError(
-                f"{what} has {most[k]:.6g} in column {call(k)}: too large to be squared in single precision; if it "
+                f"{what} has {most[k]:.6g} in {call(k)}: too large to be squared in single precision; if it "
                 "stands for a missing value, impute or drop it, else take another unit"
             )
     lost = np.max([off for _, _, off in sides], axis=0)
     if not lost.any():
         return
-    some = [x[:: -(-x.size // LOOKED_AT)].astype(np.float64) for _, x, _ in sides]
+    some = [some_rows(x) for _, x, _ in sides]
     centre = np.mean([x.mean(0) for x in some], axis=0)
     spread = np.sqrt(np.mean([np.square(x - centre).mean(0) for x in some], axis=0))  # as inputs are standardised
     if (bad := (lost > SPOILED * spread) & (lost > NOTHING * np.abs(centre))).any():
         k = int(bad.argmax())
         raise ValueError(
-            f"column {call(k)} has values around {centre[k]:.6g}, whose differences single precision loses: subtract a "
-            "constant, or leave the column out"
+            f"{call(k)} has values around {centre[k]:.6g}, whose differences single precision loses: subtract a "
+            f"constant, or leave the {kind} out"
         )
 
 
 def other_units(x: np.ndarray, x_target: np.ndarray, names: list[str] | None) -> str:
-    """Return a question about columns of two tables that look as if one domain had them in another unit, or ""."""
+    """Return a question about columns or channels that look as if one domain had them in another unit, or ""."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        some = [rows[:: -(-rows.size // LOOKED_AT)].astype(np.float64) for rows in (x, x_target)]
+        some = [some_rows(x), some_rows(x_target)]
         spread = some[1].std(0) / some[0].std(0)
         size = np.abs(some[1]).mean(0) / np.abs(some[0]).mean(0)
     larger, smaller = (spread > UNIT) & (size > UNIT), (spread > 0) & (spread < 1 / UNIT) & (size < 1 / UNIT)
-    odd = np.isfinite(spread) & (larger | smaller)
+    filled = np.all([np.count_nonzero(rows, axis=0) >= min(FILLED, len(rows) / 2) for rows in some], axis=0)
+    odd = np.isfinite(spread) & (larger | smaller) & filled
     if not odd.any():
         return ""
     shown = [repr(names[k]) if names else str(k) for k in np.flatnonzero(odd)[:3]]
     more = f" and {odd.sum() - 3} more" if odd.sum() > 3 else ""
     times = f"about 1e{np.log10(spread[odd][0]):+.0f} times"
+    kind = "column" if x.ndim == 2 else "channel"
     return (
-        f"column {', '.join(shown)}{more}: values vary {times} as much in the target as in the source, and are as much "
+        f"{kind} {', '.join(shown)}{more}: values vary {times} as much in the target as in the source, and are as much "
         "larger or smaller: is that another unit?"
     )
 
@@ -368,7 +378,8 @@ def match_inputs(x: np.ndarray, shape: tuple[int, ...], dtype: Any, what: str) -
             "both need the same columns (or the same image size and channels)"
         )
     if x.dtype != dtype and x.ndim > 2:
-        raise ValueError(f"{what} has {x.dtype} pixels, the source has {dtype}: give both as uint8 or both as floats")
+        kinds = ["bytes (uint8)" if kind == np.uint8 else "numbers of another kind" for kind in (x.dtype, dtype)]
+        raise ValueError(f"{what} has {kinds[0]} for pixels, the source has {kinds[1]}: give both as uint8, or neither")
 
 
 def untensored(values: Any) -> Any:

@@ -561,8 +561,8 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
 
     def _methods_that_fit(self, source_free: bool) -> str:
         """Return the names of the methods for such labels, with a source or without."""
-        fits = lambda kind: kind.source_free == source_free and not (kind.needs_classes and self.task == "regression")  # noqa: E731
-        return ", ".join(name for name, kind in METHODS.items() if fits(kind))
+        kinds = {name: kind for name, kind in METHODS.items() if kind.source_free == source_free and kind.classifies}
+        return ", ".join(name for name, kind in kinds.items() if self.task != "regression" or not kind.needs_classes)
 
     def _check_batch_norm(self, net: Network, sizes: Sequence[int]) -> None:
         least = sum(sizes) if self.encoding == "joint" else min(sizes)

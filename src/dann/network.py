@@ -111,7 +111,7 @@ class Normalize(nn.Module):
         """Normalise rows (n, *input)."""
         x = (x.to(self.mean.dtype) - self.mean).div_(self.scale)
         if self.per_image:
-            x = nn.functional.layer_norm(x, x.shape[1:], eps=1e-6)  # a deviation of 1e-3 of the range is noise
+            x = nn.functional.layer_norm(x, x.shape[1:], eps=1e-6)  # a thousandth of the others' deviation is noise
         x = x.squeeze(1) if self.series and x.dim() == 4 else x
         return (
             x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 and self.channels_last else x.contiguous()
@@ -143,13 +143,16 @@ class Normalize(nn.Module):
         axes = (0, 2, 3) if x.ndim == 4 else (0,)
         unit = 255.0 if x.dtype == np.uint8 else 1.0
         mean, scale = np.zeros([x.shape[1]]), np.full([x.shape[1]], unit)
-        if scaling in ("standard", "mean"):
+        measured = scaling == "standard" or (scaling == "image" and x.dtype != np.uint8)  # bytes have their unit
+        if measured or scaling == "mean":
             means = [d.mean(axes, dtype=np.float64) for d in domains]
             mean = np.mean(means, axis=0)
-        if scaling == "standard":
+        if measured:
             centre = mean.astype(np.float32).reshape(-1, *[1] * (x.ndim - 2))
             deviation = np.sqrt(np.mean([mean_square(d, centre, axes) for d in domains], axis=0))
             scale = np.where(deviation > 1e-7 * np.abs(mean), deviation, 1.0)  # constant: only centre
+        if measured and scaling == "image":  # one unit for all channels, each image's own mean
+            mean, scale = np.zeros_like(mean), np.full_like(scale, deviation.max() or 1.0)
         shape = (-1, 1) if series else (-1, 1, 1) if x.ndim == 4 else (-1,)
         as_tensor = lambda a: torch.tensor(a, dtype=torch.float32).reshape(shape)  # noqa: E731
         return cls(as_tensor(mean), as_tensor(scale), per_image=scaling == "image")
@@ -202,6 +205,9 @@ class Network(nn.Module):
         self.dim, self.n_classes, self.n_domains = dim, n_classes, n_domains
         self.domain_hidden, self.encoding = domain_hidden, encoding
         self.has_batch_norm = any(isinstance(layer, _BatchNorm) for layer in encoder.modules())
+        self._hides_batch_norm = any("BatchNorm" in str(getattr(m, "original_name", "")) for m in encoder.modules())
+        if encoding != "joint":
+            self._refuse_hidden()
         self.parts = nn.ModuleDict()
         self._counted: tuple[tuple[int, ...], int] | None = None  # shape of a row, and its work
 
@@ -230,8 +236,16 @@ class Network(nn.Module):
         weight = next(self.head.parameters(), None)
         return features.to(torch.float32 if weight is None else weight.dtype)
 
+    def _refuse_hidden(self) -> None:
+        if self._hides_batch_norm:
+            raise ValueError(
+                "the encoder has batch norm inside TorchScript, whose statistics cannot be kept apart: give the module "
+                'that was scripted, or a method that leaves them alone, with encoding="joint"'
+            )
+
     def features_unseen(self, x: Tensor) -> Tensor:
         """Return the features of normalised rows, which leave no trace in the running statistics of batch norm."""
+        self._refuse_hidden()
         layers = [layer for layer in self.encoder.modules() if isinstance(layer, _BatchNorm) and layer.training]
         tracked = [layer.track_running_stats for layer in layers]
         try:

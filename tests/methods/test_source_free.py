@@ -105,7 +105,7 @@ def test_other_rows_than_the_models_are_refused(source, arrays):
 
 
 @pytest.mark.parametrize(
-    ("name", "what"), [("adabn", "batch norm"), ("tent", "the scales and shifts of normalisation")]
+    ("name", "what"), [("adabn", "statistics of batch norm"), ("tent", "the scales and shifts of normalisation")]
 )
 def test_a_network_without_normalisation_is_refused_with_the_remedy(name, what, arrays):
     plain = DomainAdapter("source-only", MLP((8,)), steps=2, device="cpu").fit(arrays.x, arrays.y, arrays.xt)
@@ -118,6 +118,26 @@ def test_layers_without_scales_and_shifts_leave_tent_nothing_to_adapt(arrays):
     model = DomainAdapter("source-only", network, steps=2, device="cpu").fit(arrays.x, arrays.y, arrays.xt)
     with pytest.raises(ValueError, match="this adapts the scales and shifts"):
         model.adapt_to(arrays.xt, "tent", steps=2)
+
+
+def test_batch_norm_without_statistics_leaves_adabn_nothing_to_adapt(images):
+    norm = torch.nn.BatchNorm2d(4, track_running_stats=False)
+    network = torch.nn.Sequential(torch.nn.Conv2d(images.x.shape[1], 4, 3), norm, torch.nn.Flatten())
+    model = DomainAdapter("source-only", network, steps=2, device="cpu").fit(images.x, images.y, images.xt)
+    with pytest.raises(ValueError, match="this adapts statistics of batch norm"):
+        model.adapt_to(images.xt, "adabn", steps=2)
+    adapted = model.adapt_to(images.xt, "tent", steps=2, batch_size=4)
+    assert not torch.equal(adapted.network_.encoder[1].weight, model.network_.encoder[1].weight)
+
+
+def test_tent_adapts_instance_norm(images):
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(images.x.shape[1], 4, 3), torch.nn.InstanceNorm2d(4, affine=True), torch.nn.Flatten()
+    )
+    model = DomainAdapter("source-only", network, steps=2, device="cpu").fit(images.x, images.y, images.xt)
+    adapted = model.adapt_to(images.xt, "tent", steps=2, batch_size=4)
+    assert not torch.equal(adapted.network_.encoder[1].weight, model.network_.encoder[1].weight)
+    assert torch.equal(adapted.network_.encoder[0].weight, model.network_.encoder[0].weight)
 
 
 def test_adabn_takes_mean_and_variance_of_the_target_and_changes_no_weight(source, arrays):

@@ -6,25 +6,28 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from ..domains import Batch
 from ..functional import entropy
 from ..network import Network, forget_statistics
 from .base import Method, Move
 
-NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
+NORMS = (_BatchNorm, _InstanceNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def layers(net: Network, kinds: type | tuple[type, ...], what: str) -> list[nn.Module]:
     """Return the encoder's layers of some kinds that training changes, or say that there are none."""
     net.encoder.train()  # where the user's own `train` keeps layers out of it, they stay as they are
     found = [layer for layer in net.encoder.modules() if isinstance(layer, kinds) and layer.training]
-    if _BatchNorm is not kinds:
+    if kinds is _BatchNorm:
+        found = [layer for layer in found if layer.running_mean is not None]
+    else:
         found = [layer for layer in found if next(layer.parameters(), None) is not None]
     if not found:
         raise ValueError(
-            f"this adapts {what}; the encoder has none, or keeps them frozen: fit one that has, such as "
-            "MLP(batch_norm=True)"
+            f"this adapts {what}; the encoder has none, or keeps them frozen, or inside TorchScript: fit one that has, "
+            "such as MLP(batch_norm=True)"
         )
     return found
 
@@ -54,7 +57,7 @@ class AdaBN(Method):
 
     def build(self, net: Network) -> dict[str, nn.Module]:
         """Forget the statistics of the source; return no part."""
-        for layer in layers(net, _BatchNorm, "batch norm"):
+        for layer in layers(net, _BatchNorm, "statistics of batch norm"):
             assert isinstance(layer, _BatchNorm)
             forget_statistics(layer)
         return {}

@@ -21,7 +21,7 @@ def sliced_distance(a: Tensor, b: Tensor, directions: Tensor) -> Tensor:
     directions : Tensor (d, p)
         Columns of length 1.
     """
-    along = sorted((product(single(x), directions).sort(0).values for x in (a, b)), key=len)
+    along = sorted((product(single(x), single(directions)).sort(0).values for x in (a, b)), key=len)
     shorter, longer = along
     if len(shorter) < len(longer):
         steps = torch.linspace(0, len(longer) - 1, len(shorter), device=a.device, dtype=longer.dtype)
