@@ -1372,3 +1372,10 @@ def test_the_first_predictions_of_a_loaded_model_may_come_from_several_threads(a
 def test_a_device_or_method_that_is_none_is_named(setting, message, arrays):
     with pytest.raises(ValueError, match=message):
         DomainAdapter(steps=1).set_params(**setting).fit(arrays.x, arrays.y, arrays.xt)
+
+
+def test_a_source_of_a_stray_row_is_told(arrays):
+    domain = np.zeros(len(arrays.x), int)
+    domain[3] = 7
+    with pytest.warns(UserWarning, match="source 7 has 1 rows, and every batch takes 5 of it"):
+        adapter("dann", batch_size=10).fit(arrays.x, arrays.y, arrays.xt, sample_domain=domain)

@@ -341,8 +341,9 @@ def test_classes_that_no_held_out_row_has_are_told():
         ({"baseline": "plain"}, "there is no 'plain' among the candidates: source-only, dann"),
         ({"labelled": (np.arange(3), np.zeros(2, int))}, "there are 3 labelled rows and 2 labels"),
         ({"labelled": (np.array([300]), np.zeros(1, int))}, "labelled rows must lie in 0 … 299"),
-        ({"labelled": ([0, 1], [0, 2])}, "their labels in 0 … 1"),
-        ({"labelled": (np.array([0]), np.array([2]))}, "their labels in 0 … 1"),
+        ({"labelled": ([0, 1], [0, 3])}, "their labels in 0 … 1, or be 2 for classes that the source lacks"),
+        ({"labelled": (np.array([0]), np.array([3]))}, "their labels in 0 … 1"),
+        ({"labelled": ([4, 4, 5], [0, 0, 1])}, "3 labelled rows are only 2 different ones: name each once"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, message):
@@ -729,3 +730,25 @@ def test_after_labels_an_open_interval_holds_the_truth_as_often_as_it_says(truth
     after = [updated(Estimate(0.85, 0.02, 1.0, {}), right, n) for right in range(n + 1)]
     held = [e.low <= truth <= e.high for e in after]
     assert binom.pmf(np.arange(n + 1), n, truth) @ held > 0.85
+
+
+def test_labels_of_classes_that_the_source_lacks_count_as_wrong():
+    seen, rows = {"source-only": trainings(0.9)}, np.arange(100)
+    labels = np.where(rows < 40, 2, truth()[:100])
+    made = assess(seen, labelled=(rows, labels))
+    assert "40 of 100 labelled rows are of classes that the source lacks: no model is right about them" in made.reasons
+    right = np.mean([(e.target_predicted[:100] == labels).mean() for e in seen["source-only"]])
+    assert abs(made.estimates["source-only"].accuracy - right) < 0.05
+    without = assess(seen, labelled=(rows[40:], labels[40:]))
+    assert without.estimates["source-only"].accuracy > made.estimates["source-only"].accuracy + 0.2
+
+
+@pytest.mark.parametrize(("rows", "told"), [(240, False), (2400, True)])
+def test_classes_that_chance_may_leave_out_are_not_held_for_missing(rows, told):
+    """Of 60 classes, all as frequent, one that the target's predictions lack."""
+    codes = np.arange(rows) % 60
+    target, logits = np.where(codes == 7, 8, codes), 4.0 * np.eye(60)
+    structure = {"source_clusters": codes, "crowd_clusters": codes, "crowd_classes": target}
+    seen = [Evidence(logits[codes], logits[codes], codes, logits[target], logits[target], **structure)] * 2
+    made = assess({"source-only": seen})
+    assert any("1 of 60 classes: source-only hardly predicts them" in reason for reason in made.reasons) is told

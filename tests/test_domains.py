@@ -6,6 +6,7 @@ import pytest
 from scipy import sparse
 
 from dann import Domains
+from dann.domains import target_labels
 
 X = np.arange(12.0).reshape(6, 2)
 Y = np.array([0, 1, 0, 1, 0, 1])
@@ -492,3 +493,16 @@ def test_target_labels_in_two_columns_are_not_one_label_for_each_row():
     halves = np.zeros((len(XT) // 2, 2))
     with pytest.raises(ValueError, match=rf"y_target has shape \({len(XT) // 2}, 2\); expected one label for each"):
         door(y_target=halves, xt=XT[: 2 * len(halves)])
+
+
+def test_labels_of_other_classes_are_coded_and_named_where_they_may_be_there():
+    classes, y = np.array(["a", "c"]), np.array(["a", "", "b", "c", "d"], dtype=object)
+    with pytest.warns(
+        UserWarning, match=r"2 of 4 labelled target rows are of classes that the source lacks \('b', 'd'\)"
+    ):
+        codes = target_labels(y, 5, classes, others=True)
+    assert codes.tolist() == [0, -1, 2, 1, 2]
+    with pytest.raises(ValueError, match="the source does not have"):
+        target_labels(y, 5, classes)
+    with pytest.raises(ValueError, match="the source does not have"):  # labels of another kind, as like as not
+        target_labels(np.arange(5), 5, classes, others=True)

@@ -289,7 +289,7 @@ class DomainAdapter(ClassifierMixin, Adapter):
             Target rows, as many.
         y_target : array, optional
             A few labels of these rows that you have; -1 (unless it is a class), None and NaN mark unknown ones. Label
-            rows that were drawn at random.
+            rows that were drawn at random; those of classes that the source lacks count as wrong.
         baseline : DomainAdapter or sequence of it, optional
             Trained on the source alone, with the same settings; several differ in their seed. Without one there is an
             estimate, and no choice.
@@ -314,7 +314,7 @@ class DomainAdapter(ClassifierMixin, Adapter):
             raise ValueError("baseline is empty: give a model of the source, or leave it out")
         sides = (X, "the source"), (X_target, "the target")
         n, m = (as_inputs(arrange(side, self.columns_, what), what).shape[0] for side, what in sides)
-        codes = target_labels(y_target, m, self.classes_)
+        codes = target_labels(y_target, m, self.classes_, others=True)
         rows = chosen(n, seed), chosen(m, seed, np.flatnonzero(codes >= 0))
         x, x_target = taken(X, rows[0]), taken(X_target, rows[1])
         labels = as_labels(y, n, "y")[rows[0]]

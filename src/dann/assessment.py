@@ -36,6 +36,7 @@ SURE = 0.9
 OPEN = 0.5  # width of an interval, from which on it is no reason to keep source-only
 NOTHING = 0.9  # width from which on it is none to adapt either where inputs shift: clusters are, with less than that
 ABSENT = 0.1  # of a class's share in the source: less may be none
+EXPECTED = 5  # target rows of a class, were its share the source's, below which there may be none by chance
 MOST = 0.95  # of the target's rows in one predicted class, from which on it is told
 CHANCE = 0.05  # of predictions on the source that are independent of its labels to look as they do
 
@@ -198,9 +199,9 @@ def assess(
     alarms : mapping of str to sequence of str, optional
         Name → what guards said.
     labelled : tuple of ndarray, optional
-        Row numbers of the evidence's target rows, and their class codes: a few labels that the user has. They make the
-        estimates tighter, and from ten of them on they can overrule the choice. The result is no oracle's: use these
-        rows for nothing else.
+        Numbers of different target rows of the evidence, and their class codes: a few labels that the user has. The
+        number of classes stands for any that the source lacks. They make the estimates tighter, and from ten of them on
+        they can overrule the choice. The result is no oracle's: use these rows for nothing else.
 
     Returns
     -------
@@ -227,6 +228,10 @@ def assess(
     }
     estimates = beside_leader(estimates, candidates, [name for name in candidates if name not in ruled_out])
     reasons, blind = [], estimates
+    if strangers := int((y == reference.n_classes).sum()):
+        reasons.append(
+            f"{strangers} of {looked} labelled rows are of classes that the source lacks: no model is right about them"
+        )
     if looked:
         estimates = dict(estimates)
         for name, trainings in candidates.items():
@@ -246,7 +251,8 @@ def assess(
     best = max(gains, key=gains.__getitem__, default=None)
     shift = diagnose(reference)
     reasons += shift.sentences()
-    if gone := int((np.array(shift.weights or [1.0]) < ABSENT).sum()):
+    expected = np.bincount(reference.source_y, minlength=reference.n_classes) * (m / n)
+    if gone := int((expected[: len(shift.weights)] >= EXPECTED)[np.array(shift.weights) < ABSENT].sum()):
         reasons.append(
             f"{gone} of {reference.n_classes} classes: {baseline} hardly predicts them for the target; if the target "
             "lacks them, the clusters, as many as there are classes, mislead, and so may this verdict"
@@ -360,7 +366,10 @@ def of_rare_classes(
     y = candidates[name][0].source_y
     most, whose = np.bincount(y).max() / len(y), "the source's rows"
     if len(labelled[1]) >= LABELS:
-        most, whose = np.bincount(labelled[1]).max() / len(labelled[1]), "the labelled rows"
+        most, whose = (
+            np.bincount(labelled[1])[: candidates[name][0].n_classes].max() / len(labelled[1]),
+            "the labelled rows",
+        )
     if accuracy <= most:
         found.append(
             f"{name}: its estimate is {accuracy:.2f}, and {most:.2f} of {whose} are of one class: accuracy does not "
@@ -453,8 +462,13 @@ def check(candidates: Mapping[str, Sequence[Evidence]], labelled: tuple[np.ndarr
     if len(rows) != len(y):
         raise ValueError(f"there are {len(rows)} labelled rows and {len(y)} labels")
     m, classes = first.target_logits.shape
-    if len(rows) and not (rows.min() >= 0 and rows.max() < m and y.min() >= 0 and y.max() < classes):
-        raise ValueError(f"labelled rows must lie in 0 … {m - 1} and their labels in 0 … {classes - 1}")
+    if len(rows) and not (rows.min() >= 0 and rows.max() < m and y.min() >= 0 and y.max() <= classes):
+        raise ValueError(
+            f"labelled rows must lie in 0 … {m - 1} and their labels in 0 … {classes - 1}, or be {classes} for classes "
+            "that the source lacks"
+        )
+    if len(np.unique(rows)) < len(rows):
+        raise ValueError(f"{len(rows)} labelled rows are only {len(np.unique(rows))} different ones: name each once")
 
 
 def flaws(

@@ -490,8 +490,14 @@ def first_text(values: np.ndarray) -> Any:
     return values[0]
 
 
-def target_labels(y: Any, n: int, classes: np.ndarray | None) -> np.ndarray:
+def target_labels(y: Any, n: int, classes: np.ndarray | None, others: bool = False) -> np.ndarray:
     """Code the labels of n target rows, most of them unknown: as numbers where ``classes`` is None.
+
+    Parameters
+    ----------
+    others : bool
+        Whether labels may be of classes that the source lacks, where some are not: their code is the number of classes,
+        which no model predicts, and a warning names them.
 
     Raises
     ------
@@ -511,6 +517,17 @@ def target_labels(y: Any, n: int, classes: np.ndarray | None) -> np.ndarray:
         if classes is None:
             coded = np.where(known, as_numbers(y, n, "y_target", ignore=np.flatnonzero(~known)), np.nan)
         else:
+            new = ~np.isin(values, classes) if others else np.zeros(len(values), dtype=bool)
+            if new.any() and not new.all():
+                names = ", ".join(map(repr, np.unique(values[new])[:5].tolist()))
+                warnings.warn(
+                    f"{new.sum()} of {len(new)} labelled target rows are of classes that the source lacks ({names}): "
+                    "no model is right about them, and they count as wrong",
+                    stacklevel=3,
+                )
+                coded[known] = len(classes)
+                known[known] = ~new
+                values = values[~new]
             coded[known] = encode(values, classes, "the target")
     return coded
 
@@ -593,7 +610,7 @@ def encode(labels: np.ndarray, classes: np.ndarray, what: str) -> np.ndarray:
     if unseen:
         raise ValueError(
             f"{what} has labels that the source does not have: {unseen[:5]}; known are {classes[:10].tolist()}; mark "
-            "rows of other classes as not known: an empty cell, None or NaN"
+            "rows of other classes as not known, by an empty cell, None or NaN: figures are of the known classes then"
         )
     return np.searchsorted(classes, labels).astype(np.int64)
 

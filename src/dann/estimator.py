@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from . import runs
 from .augmentation import Augmentation, ImageAugmentation, augmentation_of
 from .backbones import BACKBONES, Backbone, Custom, MNISTNet, feature_width, memory_format_of, takes_series
-from .domains import Domains, arrange, as_inputs, match_inputs, unmasked
+from .domains import Domain, Domains, arrange, as_inputs, match_inputs, unmasked
 from .engine import RECORDING_PAYS, Step, WeightAverage, train
 from .functional import annealing
 from .guards import Event, Guards
@@ -41,6 +41,7 @@ LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {
 }
 ON_COLLAPSE = ("warn", "stop", "source-only")
 CHECKPOINT_SECONDS = 15.0
+OFTEN = 4  # times in a batch that a source has each of its rows, from which on it is told
 PLAIN = (type(None), bool, int, float, str)  # types of the values that PyTorch reads without executing anything
 
 
@@ -351,6 +352,7 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                 )
             views = self._augmentations(method, normalize)
             stream = ArrayStream(domains, self.batch_size, self.seed_, device, *views)
+            warn_of_small(domains.sources, stream.sizes)
             self._check_batch_norm(net, stream.sizes)
             self.history_: list[dict[str, float]] = []
             work = 3 * net.work(self.shape_) * sum(stream.sizes)  # forward, and twice as much back
@@ -875,6 +877,18 @@ def block_of(x: np.ndarray, rows: slice) -> np.ndarray:
     except (ValueError, IndexError):
         as_inputs(x, "the data")
         raise
+
+
+def warn_of_small(sources: Sequence[Domain], sizes: Sequence[int]) -> None:
+    """Warn of sources of which every batch has each row many times."""
+    for source, size in zip(sources, sizes, strict=False):
+        if len(sources) > 1 and size > OFTEN * len(source.x):
+            warnings.warn(
+                f"{source.name} has {len(source.x)} rows, and every batch takes {size} of it, as many as of the other "
+                "sources: leave it out, or join it with another, if it is no domain by itself",
+                UserWarning,
+                stacklevel=5,
+            )
 
 
 def scored(X: Any, y: Any, sample_weight: Any, unknown: Callable[[Any], bool]) -> tuple[Any, Any, Any]:

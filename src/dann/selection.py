@@ -695,7 +695,7 @@ def reassess(
         raise ValueError(f"{path} names no model of {BASELINE}; run dann compare again")
     first = models[0]
     m = as_inputs(arrange(X_target, first.columns_, "the target"), "the target").shape[0]
-    codes = target_labels(y_target, m, first.classes_)
+    codes = target_labels(y_target, m, first.classes_, others=True)
     rows = chosen(m, seed, np.flatnonzero(codes >= 0))
     x, codes = taken(X_target, rows), codes[rows]
     structure = first.structure(None, x, X_target)

@@ -10,6 +10,7 @@ from .evidence import Evidence
 
 FEWEST = 10  # rows of each domain, for the test
 WORTH_TELLING = 0.02  # of the sum of both error rates
+AT_ONCE = 4_000_000  # numbers, to sort columns of
 
 
 class TwoSampleTest(NamedTuple):
@@ -260,7 +261,7 @@ def carriers(x: np.ndarray, x_target: np.ndarray, columns: list[str] | None = No
     """Return the columns of a table in the order in which they differ between the domains: name, distance, p-value.
 
     The distance is that of Kolmogorov and Smirnov, 0 … 1, of each column by itself; p-values are those of its limit
-    distribution, multiplied by the number of columns (Bonferroni).
+    distribution, at most 1, multiplied by the number of columns (Bonferroni).
 
     Parameters
     ----------
@@ -273,15 +274,28 @@ def carriers(x: np.ndarray, x_target: np.ndarray, columns: list[str] | None = No
     ValueError
         A value that is not finite.
     """
-    from scipy.stats import ks_2samp
+    from scipy.special import kolmogorov
 
     names = columns or [str(k) for k in range(x.shape[1])]
-    for k, name in enumerate(names):
-        if not (np.isfinite(x[:, k]).all() and np.isfinite(x_target[:, k]).all()):
-            raise ValueError(f"column {name} has NaN or infinity: fill the gaps in, or leave such rows out")
-    # the exact distribution takes three times as long
-    tests = [ks_2samp(x[:, k], x_target[:, k], method="asymp") for k in range(x.shape[1])]
-    found = [
-        (name, float(t.statistic), min(1.0, float(t.pvalue) * len(tests))) for name, t in zip(names, tests, strict=True)
-    ]
+    whole = np.isfinite(x).all(0) & np.isfinite(x_target).all(0)
+    if not whole.all():
+        name = names[int(whole.argmin())]
+        raise ValueError(f"column {name} has NaN or infinity: fill the gaps in, or leave such rows out")
+    n, m = len(x), len(x_target)
+    block = max(1, AT_ONCE // (n + m))
+    sides = ((x[:, k : k + block], x_target[:, k : k + block]) for k in range(0, x.shape[1], block))
+    distances = np.concatenate([kolmogorov_distances(*both) for both in sides])  # ks_2samp takes one column a call
+    chances = np.minimum(1.0, kolmogorov(distances * np.sqrt(n * m / (n + m))) * x.shape[1])
+    found = list(zip(names, distances.tolist(), chances.tolist(), strict=True))
     return sorted(found, key=lambda entry: -entry[1])
+
+
+def kolmogorov_distances(x: np.ndarray, x_target: np.ndarray) -> np.ndarray:
+    """Return the distance of Kolmogorov and Smirnov of each column of (n, d) and (m, d), float64 (d,)."""
+    n, m = len(x), len(x_target)
+    both = np.concatenate([x.T, x_target.T], axis=1)
+    order = np.argsort(both, axis=1, kind="stable")
+    values = np.take_along_axis(both, order, 1)
+    ahead = np.cumsum(np.where(order < n, m, -n), axis=1)  # n · m times the difference of the shares so far
+    ahead[:, :-1][values[:, 1:] == values[:, :-1]] = 0  # equal values come together
+    return np.abs(ahead).max(1) / (n * m)
