@@ -1244,7 +1244,7 @@ def test_a_narrow_terminal_shows_every_number(many, compare, monkeypatch):
         (("--methods", "target-only"), "target-only trains on target labels"),
         (("--methods", ","), "nothing to compare source-only with"),
         (("--methods", "dann,mcc,dann"), "--methods names dann twice"),
-        (("--seeds", "0"), "seeds=0 must be at least 1"),
+        (("--seeds", "0"), "seeds=0 must be a whole number of at least 1"),
         (("--set", "random_state=3"), "--set random_state=… is not taken: give --seeds"),
         (("--search", "lr=1:2"), "--search"),
         (("--set", "lr=fast"), "--set lr=fast is not taken: it is a number, such as 0.002"),

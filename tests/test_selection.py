@@ -238,8 +238,9 @@ def test_all_that_guards_saw_is_kept_and_only_harm_rules_out(data):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seeds": 0}, "seeds=0 must be at least 1"),
-        ({"checkpoints": 0}, "checkpoints=0 must be at least 1"),
+        ({"seeds": 0}, "seeds=0 must be a whole number of at least 1"),
+        ({"seeds": "2"}, "seeds='2' must be a whole number of at least 1"),
+        ({"checkpoints": 0}, "checkpoints=0 must be a whole number of at least 1"),
         ({"methods": "dann"}, r"methods='dann' is one name: give a sequence of names, such as \['dann'\]"),
         ({"methods": ["source-only"]}, "nothing to compare source-only with"),
         ({"methods": ["target-only"]}, "target-only trains on target labels"),
@@ -829,3 +830,7 @@ def test_a_smaller_comparison_leaves_none_of_the_judges_of_a_larger_one(data, co
     compared.save(tmp_path)
     compare(*data, ["dann"], adapter=base(steps=4), seeds=1).save(tmp_path)
     assert {path.stem for path in (tmp_path / "judges").iterdir()} == {"0", "1"}
+
+
+def test_methods_may_come_from_a_generator(data):
+    assert compare(*data, (name for name in ["mcc"]), adapter=base(steps=2), seeds=1).names == ["source-only", "mcc"]

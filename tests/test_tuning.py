@@ -131,8 +131,10 @@ def test_other_validators_can_be_asked_for(validator, data):
         ({"lr": "fast"}, {}, "lr='fast' is no range"),
         ({"lr": (0.1, 0.2)}, {"validator": "agreement"}, "validator='agreement' cannot score a single training"),
         ({"lr": (0.1, 0.2)}, {"validator": "accuracy"}, "choose one of: source-accuracy"),
-        ({"lr": (0.1, 0.2)}, {"trials": 0}, "trials=0 must be at least 1"),
-        ({"lr": (0.1, 0.2)}, {"checkpoints": 0}, "checkpoints=0 must be at least 1"),
+        ({"lr": (0.1, 0.2)}, {"trials": 0}, "trials=0 must be a whole number of at least 1"),
+        ({"lr": (0.1, 0.2)}, {"seed": -1}, "seed=-1 must be a whole number of at least 0"),
+        ({"lr": (0.1, 0.2)}, {"trials": 1.5}, "trials=1.5 must be a whole number"),
+        ({"lr": (0.1, 0.2)}, {"checkpoints": 0}, "checkpoints=0 must be a whole number of at least 1"),
     ],
 )
 def test_what_cannot_be_searched_is_refused(space, settings, message, data):

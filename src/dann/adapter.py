@@ -187,6 +187,16 @@ class DomainAdapter(ClassifierMixin, Adapter):
         source_crowd : (rows, labels), optional
             Of the source, those of the training among them: the more rows, the better their clusters are found. Two
             thousand are looked at.
+
+        Returns
+        -------
+        Structure
+            For `evidence`, here and of other models with the same inputs.
+
+        Raises
+        ------
+        ValueError
+            Rows that are not like those of the training.
         """
         check_is_fitted(self, "network_")
         crowd = X_target if crowd is None else crowd

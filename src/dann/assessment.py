@@ -571,6 +571,7 @@ def suggest_labels(trainings: Sequence[Evidence], n: int) -> np.ndarray:
     Raises
     ------
     ValueError
+        More rows than there are, or fewer than one.
 
     References
     ----------

@@ -58,7 +58,13 @@ def train(
 
     Parameters
     ----------
+    net : Network
+    method : Game
+        Its parts are built, and in the network.
+    stream : ArrayStream
+        ``at(step)`` gives the batches.
     optimizer : Optimizer
+        With a group for each player.
     steps, start : int
         The whole length of the training, and the first step to take: ``start > 0`` resumes.
     schedule : callable, optional

@@ -31,7 +31,7 @@ from .network import Network, Normalize, evaluating, initialize
 from .optimizers import OPTIMIZERS, Optimizer
 from .recording import alike
 from .seeds import isolated_seed, random_state, restore_random_state
-from .settings import OBJECTS, as_json, check_layers, described, fits, kept, named, refuse_class
+from .settings import OBJECTS, as_json, check_layers, check_whole, described, fits, kept, named, refuse_class
 from .streams import ArrayStream, tensor_of
 
 LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {
@@ -524,9 +524,7 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             if value not in choices:
                 raise ValueError(f"unknown {name} {value!r}; choose one of: {', '.join(map(str, choices))}")
         for name, least in (("steps", 1), ("pretrain_steps", 0), ("batch_size", 1), ("log_every", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or value < least:
-                raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
+            check_whole(name, getattr(self, name), least)
         if self.random_state is not None and not isinstance(self.random_state, (int, np.integer)):
             raise ValueError(
                 f"random_state={self.random_state!r} must be a whole number, or None for a new one each time"

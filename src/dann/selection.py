@@ -34,7 +34,7 @@ from .estimator import TrainingDiverged, TrainingFailed, TrainingWarning, taken
 from .evidence import CROWD, Evidence, NotFinite, Structure, crowd_of, structure_of
 from .guards import harmful
 from .methods import Method, SourceOnly, method_of, name_of
-from .settings import OBJECTS
+from .settings import OBJECTS, check_whole
 from .shift import carriers
 from .validators import VALIDATORS
 from .validators.input_ami import input_ami
@@ -306,9 +306,8 @@ def compare(
     TrainingFailed
         A training of the baseline failed.
     """
-    for what, value in (("seeds", seeds), ("checkpoints", checkpoints)):
-        if value < 1:
-            raise ValueError(f"{what}={value} must be at least 1")
+    check_whole("seeds", seeds, 1)
+    check_whole("checkpoints", checkpoints, 1)
     estimators = estimators_of(methods, adapter)
     of_rows = {"sample_domain": sample_domain, "sample_weight": sample_weight}
     classes, fitted_on, held_out = divided(X, y, X_target, groups, estimators.values(), **of_rows)
@@ -429,6 +428,7 @@ def estimators_of(methods: Methods, base: DomainAdapter | None) -> dict[str, Dom
     if isinstance(methods, str):
         raise ValueError(f"methods={methods!r} is one name: give a sequence of names, such as [{methods!r}]")
     if not isinstance(methods, Mapping):
+        methods = list(methods)
         for name in methods:
             if not isinstance(name, str):
                 raise ValueError(f"methods holds {name!r}: give names, or a mapping of names to methods")
@@ -473,6 +473,7 @@ def rehearse(estimator: DomainAdapter, data: Training) -> DomainAdapter | None:
     Raises
     ------
     ValueError
+        What `DomainAdapter.fit` would say of the settings and the rows.
     """
     x, y, x_target = data.rows
     sample_domain = data.of_rows.get("sample_domain")

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from sklearn.base import clone
 from torch import Tensor, nn
 
@@ -97,3 +98,9 @@ def fits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if name in wanted and tensor.dtype != wanted[name].dtype:
             raise ValueError(f"{name} is {tensor.dtype}, and {wanted[name].dtype} in such a network")
+
+
+def check_whole(name: str, value: Any, least: int) -> None:
+    """Raise ValueError unless a setting is a whole number, and not below the least."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")

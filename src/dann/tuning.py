@@ -21,6 +21,7 @@ from .guards import harmful
 from .identity import identity, is_plain
 from .runs import fingerprint
 from .selection import Training, divided, evidence_of, rehearse
+from .settings import check_whole
 from .validators import VALIDATORS
 from .validators.input_ami import ami
 
@@ -118,9 +119,8 @@ def tune(
         names = ", ".join(name for name in VALIDATORS if name != "agreement")
         why = "cannot score a single training" if validator in VALIDATORS else "is unknown"
         raise ValueError(f"validator={validator!r} {why}; choose one of: {names}")
-    for what, value in (("trials", trials), ("checkpoints", checkpoints)):
-        if value < 1:
-            raise ValueError(f"{what}={value} must be at least 1")
+    for what, value, least in (("trials", trials, 1), ("checkpoints", checkpoints, 1), ("seed", seed, 0)):
+        check_whole(what, value, least)
     of_source = {"sample_domain": sample_domain, "sample_weight": sample_weight}
     _, data, held_out = divided(X, y, X_target, groups, [adapter], **of_source)
     labels, found = held_out.rows[1], held_out.structure.source_clusters
