@@ -366,10 +366,8 @@ def of_rare_classes(
     y = candidates[name][0].source_y
     most, whose = np.bincount(y).max() / len(y), "the source's rows"
     if len(labelled[1]) >= LABELS:
-        most, whose = (
-            np.bincount(labelled[1])[: candidates[name][0].n_classes].max() / len(labelled[1]),
-            "the labelled rows",
-        )
+        counts = np.bincount(labelled[1])[: candidates[name][0].n_classes]
+        most, whose = counts.max() / len(labelled[1]), "the labelled rows"
     if accuracy <= most:
         found.append(
             f"{name}: its estimate is {accuracy:.2f}, and {most:.2f} of {whose} are of one class: accuracy does not "

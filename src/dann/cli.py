@@ -845,15 +845,16 @@ def main(argv: list[str] | None = None) -> int:
         gc.set_threshold(10_000)
         atexit.register(gc.freeze)
         warnings.formatwarning = lambda message, *_: f"Warning: {message}\n"  # not where in the code
+    words = sys.argv[1:] if argv is None else argv
     try:
-        _check_words(sys.argv[1:] if argv is None else argv)
+        _check_words(words)
         app(argv, exit_on_error=False, print_error=False, result_action="return_value")
     except MissingArgumentError as error:
         return _fail(_missing(error), 2)
     except CycloptsError as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
-        trains = (sys.argv[1:] if argv is None else argv)[0] not in ("assess", "list", "predict")
+        trains = not {"assess", "list", "predict"} & set(words[:1])
         kept = "what was finished is kept, and the same command goes on from there" if trains else "nothing is kept"
         return _fail(f"interrupted; {kept}", 130)
     except (ValueError, OSError) as error:
