@@ -107,7 +107,7 @@ def compared(times: dict[str, list[float]], against: str) -> list[dict[str, Any]
 
 def quartiles(values: Sequence[float]) -> list[float]:
     """Return the lower quartile, the median and the upper quartile; of one value, itself."""
-    return statistics.quantiles(values, n=4) if len(values) > 1 else [*values] * 3
+    return statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [*values] * 3
 
 
 def spread(values: Sequence[float]) -> str:

@@ -1,6 +1,7 @@
 """The benchmarks run and report every loop; what they measure is no matter of tests."""
 
 import gzip
+import importlib
 import io
 import json
 import statistics
@@ -52,6 +53,13 @@ def small_mnist_m(tmp_path, monkeypatch):
             content.seek(0)
             archive.addfile(entry, content)
     monkeypatch.setenv("DANN_DATA", str(tmp_path))
+
+
+def test_quartiles_lie_between_the_values(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    turns = importlib.import_module("turns")
+    assert turns.quartiles([1, 5]) == [2, 3, 4]
+    assert turns.quartiles([2]) == [2, 2, 2]
 
 
 @pytest.mark.parametrize(
