@@ -57,6 +57,27 @@ def test_a_planted_trouble_is_named_within_a_tenth_of_the_training(trouble, onse
     assert f"(step {event.step} of {STEPS})" in event.message
 
 
+class Offset(nn.Module):
+    """Features that a constant one outweighs: all rows get one class, until something is learned."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(2, 4)
+
+    def forward(self, x):
+        return torch.cat([self.layer(x), 30 * torch.ones_like(x[:, :1])], 1)
+
+
+@pytest.mark.filterwarnings("ignore::dann.TrainingWarning")
+@pytest.mark.parametrize(("steps", "named"), [(1200, 120), (120, 60)])  # not in the first 60 of a short training
+def test_a_training_that_learns_nothing_is_told(steps, named, task):
+    learns_nothing = DomainAdapter("source-only", Offset(), steps=steps, lr=1e-7)
+    (event,) = learns_nothing.fit(task.source.x, task.source.y, task.target.x).events_
+    assert event.kind == "collapse"
+    assert "nothing is learned: the target's rows get 1.0 classes in effect" in event.message
+    assert event.step == named
+
+
 def test_features_that_are_the_same_for_all_rows_are_named(task):
     fitted = adapter(steps=1).fit(task.source.x, task.source.y, task.target.x)
     domains = Domains.from_arrays(task.source.x, task.source.y, task.target.x)
