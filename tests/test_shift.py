@@ -232,8 +232,7 @@ def test_the_columns_that_carry_a_shift_come_first():
     assert carriers(x, x_target)[0][0] == "1"
 
 
-def test_p_values_of_columns_count_how_many_there_are(monkeypatch):
-    monkeypatch.setattr("dann.shift.AT_ONCE", 500)  # two columns at a time
+def test_p_values_of_columns_count_how_many_there_are():
     random = np.random.default_rng(1)
     x, x_target = random.integers(0, 6, (130, 4)) * 1.0, random.integers(0, 8, (90, 4)) * 1.0  # with ties
     x[:, 3], x_target[:, 3] = random.normal(size=130), random.normal(0.5, 2, 90)
