@@ -155,6 +155,7 @@ def test_tables_get_noise_by_feature_and_means_for_masked_values():
     masked = TableAugmentation(noise=0.0, masking=0.3)(x, generator())
     hidden = torch.isclose(masked, x.mean(0)) & (masked != x)
     assert hidden[:, :2].float().mean(0).tolist() == pytest.approx([0.3, 0.3], abs=0.03)
+    assert hidden[:, :2].all(1).float().mean().item() == pytest.approx(0.09, abs=0.02)  # each value by itself
     assert torch.equal(masked[~hidden], x[~hidden])
 
 

@@ -90,6 +90,24 @@ def test_weighed_accuracy_is_right_under_covariate_shift():
     assert importance_weighted(made) == pytest.approx(hidden.mean(), abs=0.04)
 
 
+def test_a_model_that_is_wrong_everywhere_passes_nowhere():
+    made = evidence(np.eye(3), np.array([1, 2, 0]), 9 * np.eye(3))
+    assert atc(made) == 0
+
+
+def test_the_difference_of_confidences_is_an_accuracy():
+    unsure, sure = np.tile([0.1, 0.0], (50, 1)), np.tile([9.0, 0.0], (50, 1))
+    assert doc(evidence(unsure, np.repeat([0, 1], [45, 5]), sure)) == 1
+    assert doc(evidence(sure, np.repeat([0, 1], [5, 45]), unsure)) >= 0
+
+
+def test_weights_of_any_sum_weigh_accuracies(monkeypatch):
+    weights = np.array([3.0, 1.0, 4.0])
+    monkeypatch.setattr("dann.estimates.importance_weights", lambda evidence: weights)
+    made = evidence(np.eye(3), np.array([0, 1, 0]), np.eye(3))  # right, right, wrong
+    assert importance_weighted(made) == pytest.approx(4 / 8)
+
+
 def test_disagreement_is_the_agreement_of_others():
     target = np.eye(3)[[0, 1, 2, 0]]
     others = np.stack([np.eye(3)[[0, 1, 2, 1]], np.eye(3)[[1, 1, 0, 0]]])
@@ -147,3 +165,34 @@ def test_on_the_line_accuracies_fall_along_the_line_that_agreements_lie_on(slope
     candidates = [evidence(np.eye(2)[a], y, np.eye(2)[b]) for a, b in zip(source, target, strict=True)]
     expected = [norm.cdf(slope * norm.ppf(np.mean(a == y)) + offset) for a in source]
     assert on_the_line(candidates) == pytest.approx(expected, abs=2e-3)
+
+
+def test_models_that_agree_alike_on_the_source_are_moved_by_the_mean_fall():
+    n, fall = 20000, np.array([0.2, 0.5, 0.8])
+    source, target = answers(np.full(3, 0.2), n), answers(1 - norm.cdf(norm.ppf(0.8) - fall), n)
+    y = np.where(np.arange(n) % 10 < 8, 0, 1)
+    candidates = [evidence(np.eye(2)[a], y, np.eye(2)[b]) for a, b in zip(source, target, strict=True)]
+    expected = [norm.cdf(norm.ppf(np.mean(a == y)) - fall.mean()) for a in source]
+    assert on_the_line(candidates) == pytest.approx(expected, abs=2e-3)
+
+
+def test_rounds_take_half_of_the_rows_of_each_domain_once_with_all_that_belongs_to_them():
+    numbers = np.arange(9, dtype=float), np.arange(7, dtype=float)
+    sides = [np.stack([k, k], 1) for k in numbers]
+    made = evidence(sides[0], np.arange(9) % 2, sides[1], sides, others=sides[1][None])
+    drawn = []
+
+    def look(half):
+        rows = [half.source_features[:, 0], half.target_features[:, 0]]
+        drawn.append([row.tolist() for row in rows])
+        for found, row in zip(
+            (half.source_logits, half.target_logits, half.other_target_logits[0]), (*rows, rows[1]), strict=True
+        ):
+            np.testing.assert_array_equal(found[:, 0], row)
+        np.testing.assert_array_equal(half.source_y, rows[0] % 2)
+        return rows[1].mean()
+
+    low, high = interval(look, made, rounds=30)
+    assert low < 3 < high
+    assert all((len(set(s)), len(set(t))) == (len(s), len(t)) == (5, 4) for s, t in drawn)
+    assert len({tuple(sorted(t)) for _, t in drawn}) > 15

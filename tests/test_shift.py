@@ -68,6 +68,13 @@ def test_a_model_of_one_prediction_says_nothing():
     assert (found.priors_high > 0.9).all()
 
 
+def test_predictions_that_no_source_row_has_leave_the_shares_as_they_are():
+    logits, y = np.eye(3)[np.arange(30) % 2], np.repeat([0, 1, 2], [15, 9, 6])
+    found = estimate_label_shift(Evidence(np.zeros((30, 1)), logits, y, np.zeros((8, 1)), np.eye(3)[[2] * 8]))
+    np.testing.assert_allclose(found.weights, 1)
+    np.testing.assert_allclose(found.priors, [0.5, 0.3, 0.2])
+
+
 def test_classes_that_are_predicted_alike_have_wide_intervals():
     made = shifted([0.3, 0.3, 0.4], [0.2, 0.2, 0.6])
     merged = [np.eye(3)[np.minimum(logits.argmax(1), 1)] for logits in (made.source_logits, made.target_logits)]

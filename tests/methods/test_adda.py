@@ -31,7 +31,8 @@ def test_without_pretraining_it_is_refused_with_the_remedy(arrays):
 
 def test_the_terms_are_a_game_with_turned_labels(sides):
     s = sides(ADDA())
-    (_, domain), (_, fooled) = ADDA().moves(s.net, s.batch, torch.tensor(0.5))
+    (of_domain, domain), (of_encoder, fooled) = ADDA().moves(s.net, s.batch, torch.tensor(0.5))
+    assert (of_domain, of_encoder) == (("domain",), ("encoder",))
     z_s, z_t = (s.net.parts["domain"](torch.from_numpy(f)).detach().numpy().ravel() for f in s.f)
     assert domain["domain"].item() == pytest.approx(np.logaddexp(0, z_s).mean() + np.logaddexp(0, -z_t).mean())
     assert fooled["fooled"].item() == pytest.approx(np.logaddexp(0, z_t).mean())  # target rows passed off as source

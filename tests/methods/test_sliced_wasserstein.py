@@ -33,6 +33,13 @@ def test_samples_of_unequal_size_are_compared_by_their_quantiles():
     assert found**0.5 == pytest.approx(wasserstein_distance(a.ravel(), b.ravel()), rel=0.05)
 
 
+def test_quantiles_between_rows_are_interpolated():
+    few, many = torch.tensor([[0.0], [10.0], [40.0]]), torch.tensor([[3.0], [0.0], [1.0], [7.0], [9.0], [20.0]])
+    quantiles = np.interp([0, 2.5, 5], np.arange(6), [0, 1, 3, 7, 9, 20])
+    expected = np.square(quantiles - [0, 10, 40]).mean()
+    assert sliced_distance(few, many, torch.ones(1, 1)).item() == pytest.approx(expected)
+
+
 def test_directions_are_drawn_anew_and_have_length_one(sides, monkeypatch):
     import dann.methods.sliced_wasserstein as module
 
@@ -43,6 +50,19 @@ def test_directions_are_drawn_anew_and_have_length_one(sides, monkeypatch):
         SlicedWasserstein(directions=7).loss(s.net, s.source, s.target, torch.tensor(1.0))
     assert not torch.equal(*seen)
     torch.testing.assert_close(seen[0].norm(dim=0), torch.ones(7, dtype=torch.float64))
+
+
+def test_directions_point_everywhere_alike(sides, monkeypatch):
+    import dann.methods.sliced_wasserstein as module
+
+    seen = []
+    monkeypatch.setattr(module, "sliced_distance", lambda a, b, d: seen.append(d) or a.sum())
+    method = SlicedWasserstein(directions=20_000)
+    s = sides(method)
+    method.loss(s.net, s.source, s.target, torch.tensor(1.0))
+    second = seen[0] @ seen[0].T / 20_000
+    torch.testing.assert_close(seen[0].mean(1), torch.zeros(4, dtype=torch.float64), rtol=0, atol=0.02)
+    torch.testing.assert_close(second, torch.eye(4, dtype=torch.float64) / 4, rtol=0, atol=0.02)
 
 
 def test_both_sides_get_the_gradient_of_the_sorted_projections_distance(sides, leaves, gradient, monkeypatch):

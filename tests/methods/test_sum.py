@@ -88,6 +88,21 @@ def test_different_learning_rates_of_one_player_are_refused():
         Sum(slow["One"](), slow["Other"]()).check(None)
 
 
+@pytest.mark.parametrize("flag", ["needs_pretraining", "needs_classes", "reads_values", "two_views"])
+def test_it_needs_what_one_of_its_parts_needs(flag):
+    needs, other, another = (
+        type(name, (DAN,), {flag: value})() for name, value in (("Needs", True), ("Other", False), ("Another", False))
+    )
+    assert getattr(Sum(needs, other), flag)
+    assert getattr(Sum(other, needs), flag)
+    assert not getattr(Sum(other, another), flag)
+
+
+def test_learning_rates_of_the_parts_reach_their_players():
+    slow = type("Slow", (DAN,), {"learning_rates": lambda self: {"encoder": 0.1}})
+    assert Sum(slow(), DANN(lr_multiplier=10.0)).learning_rates() == {"encoder": 0.1, "domain": 10.0}
+
+
 def test_all_parameters_can_be_set_again():
     method = Sum(MCC(weight=0.5), DAN())
     assert Sum(MCC(), DAN()).set_params(**method.get_params()) == method
@@ -102,7 +117,8 @@ def test_different_sums_are_not_equal():
     ("method", "says"),
     [
         (Sum(MCD(), MCC()), "mcd plays a game of its own moves"),
-        (Sum(MCC(), TargetOnly()), "targetonly"),
+        (Sum(MCC(), TargetOnly()), "targetonly plays a game"),
+        (Sum(MCC(), type("Oracle", (DAN,), {"uses_target_labels": True})()), "oracle trains on target labels"),
         (Sum(CDAN(), DANN()), "dann and another method both train a part 'domain'"),
         (Sum(DANN(weight=-1.0), MCC()), "weight=-1.0"),
     ],

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from dann import MLP, DomainAdapter, TargetOnly
 
@@ -26,6 +27,15 @@ def test_rows_without_a_known_label_add_nothing(arrays):
     settings = {"backbone": MLP(hidden=(8,)), "steps": 10, "batch_size": 8, "scaling": "none"}
     a, b = (DomainAdapter(TargetOnly(), **settings).fit(arrays.x, arrays.y, xt, some) for xt in (arrays.xt, moved))
     np.testing.assert_allclose(a.predict_proba(arrays.xt), b.predict_proba(arrays.xt), atol=1e-6)
+
+
+def test_the_loss_is_the_cross_entropy_of_known_target_labels(sides):
+    s = sides(TargetOnly())
+    y = torch.cat([torch.zeros(6, dtype=torch.int64), torch.tensor([0, 1, 2, -1, 1, -1])])
+    ((players, found),) = TargetOnly().moves(s.net, s.batch._replace(y=y, target_labelled=True), torch.tensor(0.5))
+    known = torch.nn.functional.cross_entropy(s.target.logits[[0, 1, 2, 4]], y[[6, 7, 8, 10]])
+    assert found == {"label": known}
+    assert players == s.net.players
 
 
 def test_it_says_that_it_is_an_oracle():

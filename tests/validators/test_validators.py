@@ -11,6 +11,7 @@ from torch import nn
 import dann.validators.importance as importance
 from dann import DomainAdapter
 from dann.evidence import Evidence, mixtures
+from dann.metrics import proxy_a_distance
 from dann.validators import VALIDATORS
 from dann.validators.density import importance_weights
 from dann.validators.transfer_score import hopkins
@@ -79,6 +80,8 @@ def test_source_scores(make_evidence):
     assert VALIDATORS["source-accuracy"](made) == pytest.approx(np.mean(right))
     logs = [math.log(row[y]) for row, y in zip(p, made.source_y, strict=True)]
     assert VALIDATORS["source-loss"](made) == pytest.approx(np.mean(logs))
+    sure = replace(made, source_logits=20 * np.eye(3)[(made.source_y + 1) % 3])  # and wrong everywhere
+    assert VALIDATORS["source-loss"](sure) == pytest.approx(-20, abs=1e-6)
 
 
 def test_entropy_diversity_and_their_sum(make_evidence):
@@ -99,6 +102,8 @@ def test_nuclear_norm(make_evidence):
     even = np.eye(3)[np.arange(30) % 3] * 50
     perfect = Evidence(made.source_features, made.source_logits, made.source_y, made.target_features, even)
     assert VALIDATORS["bnm"](perfect) == pytest.approx(1)
+    few = Evidence(made.source_features, made.source_logits, made.source_y, made.target_features[:2], even[:2])
+    assert VALIDATORS["bnm"](few) == pytest.approx(1)  # fewer rows than classes
 
 
 def test_agreement_with_clusters(make_evidence):
@@ -116,6 +121,15 @@ def test_agreement_with_clusters(make_evidence):
     assert VALIDATORS["v-measure"](made) == pytest.approx(expected)
 
 
+def test_clusters_are_those_of_the_features_whatever_the_logits_say(make_evidence):
+    made = make_evidence("right")
+    shifted = replace(made, target_logits=made.target_logits[::-1])
+    cluster = KMeans(3, n_init=3, random_state=0).fit_predict(made.target_features)
+    expected = adjusted_mutual_info_score(shifted.target_logits.argmax(1), cluster)
+    assert VALIDATORS["class-ami"](shifted) == pytest.approx(expected)
+    assert expected < 0.5
+
+
 def test_silhouette(make_evidence):
     made = make_evidence("right")
     expected = silhouette_samples(made.target_features, made.target_predicted).mean()
@@ -123,12 +137,13 @@ def test_silhouette(make_evidence):
     assert VALIDATORS["silhouette"](make_evidence("collapsed")) == -1
 
 
-def test_soft_neighbourhood_density(make_evidence):
-    made = make_evidence(m=6)
+@pytest.mark.parametrize("m", [6, 150])
+def test_soft_neighbourhood_density(m, make_evidence):
+    made = make_evidence(m=m)
     p = softmax(made.target_logits)
     entropies = []
-    for i in range(6):
-        others = [j for j in range(6) if j != i]
+    for i in range(m):
+        others = [j for j in range(m) if j != i]
         cosines = [p[i] @ p[j] / np.linalg.norm(p[i]) / np.linalg.norm(p[j]) for j in others]
         weights = np.exp(np.array(cosines) / 0.05)
         weights /= weights.sum()
@@ -162,6 +177,18 @@ def test_importance_weights_are_the_ratio_of_densities():
     np.testing.assert_allclose(weights[inside], truth[inside], rtol=0.2)
 
 
+def test_importance_weights_are_the_same_in_other_units(make_evidence):
+    made, units = make_evidence("right", n=200, m=150), np.array([1e-3, 1e3, 1.0, 50.0])
+    other = replace(made, source_features=made.source_features * units, target_features=made.target_features * units)
+    np.testing.assert_allclose(importance_weights(other), importance_weights(made), rtol=1e-2)
+
+
+def test_equal_weights_have_no_variance_to_take_away(make_evidence, monkeypatch):
+    made = make_evidence()
+    monkeypatch.setattr(importance, "importance_weights", lambda evidence: np.full(40, 0.5))
+    assert VALIDATORS["dev"](made) == pytest.approx(-0.5 * np.mean(~made.source_right))
+
+
 def test_deep_embedded_validation_is_not_importance_weighting_once_more():
     risks = []
     for seed in range(60):  # rows on which the classifier is the more wrong, the more they look like target rows
@@ -191,6 +218,7 @@ def test_hopkins_tells_clusters_from_uniform_rows():
     clustered = rng.integers(3, size=(1000, 1)) * 5 + rng.normal(0, 0.1, (1000, 2))
     assert np.mean([hopkins(uniform, seed) for seed in range(5)]) == pytest.approx(0.5, abs=0.06)
     assert min(hopkins(clustered, seed) for seed in range(5)) > 0.9
+    assert hopkins(clustered * 9 + 100) == pytest.approx(hopkins(clustered))
 
 
 def test_transfer_score_adds_hopkins_and_information(make_evidence):
@@ -224,6 +252,13 @@ def test_domains_that_are_farther_apart_score_lower():
     for name in ("mmd", "a-distance"):
         scores = [VALIDATORS[name](Evidence(x, logits, y, rng.normal(gap, 1, (200, 3)), logits)) for gap in (0, 1, 4)]
         assert all(a > b for a, b in pairwise(scores))
+
+
+def test_the_a_distance_is_that_of_metrics(make_evidence):
+    made = make_evidence(n=400, m=400)  # of which 300 are looked at
+    expected = proxy_a_distance(made.source_features, made.target_features, max_rows=300)
+    assert VALIDATORS["a-distance"](made) == -expected
+    assert expected > 0
 
 
 def test_agreement_of_trainings(make_evidence):
