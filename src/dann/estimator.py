@@ -41,6 +41,7 @@ LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {
 }
 ON_COLLAPSE = ("warn", "stop", "source-only")
 CHECKPOINT_SECONDS = 15.0
+OF_FIRST_TRAINING = ("backbone", "initialization", "scaling", "encoding", "class_weight", "pretrain_steps")  # alone
 OFTEN = 4  # times in a batch that a source has each of its rows, from which on it is told
 PLAIN = (type(None), bool, int, float, str)  # types of the values that PyTorch reads without executing anything
 
@@ -249,7 +250,8 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             As for `fit`.
         **settings
             Parameters that differ from this estimator's. Where ``lr`` or ``steps`` are not given they are a tenth of
-            those of the first training: what learns from its own predictions soon unlearns what is right.
+            those of the first training: what learns from its own predictions soon unlearns what is right. What the
+            network or the source's rows alone depend on, such as ``encoding``, stays as it was.
 
         Returns
         -------
@@ -262,6 +264,13 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             The method needs source rows; rows or settings that cannot be trained on.
         """
         check_is_fitted(self, "network_")
+        if settled := [
+            name for name in settings if name in OF_FIRST_TRAINING and settings[name] != getattr(self, name)
+        ]:
+            raise ValueError(
+                f"{settled[0]}={settings[settled[0]]!r} comes too late: adapt_to goes on with the network as it was "
+                "trained, without a source; leave it out, or set it before fit"
+            )
         fewer = {} if self.method_.source_free else {"lr": self.lr / 10, "steps": max(1, self.steps // 10)}
         of_network = {name: self.settings_[name] for name in ("backbone", "scaling", "encoding")}
         later = clone(self).set_params(**{**of_network, "method": method, "pretrain_steps": 0, **fewer, **settings})

@@ -96,6 +96,23 @@ def test_methods_that_need_a_source_are_refused(source, arrays):
         source.adapt_to(arrays.xt, DANN())
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("backbone", MLP((9,))),
+        ("initialization", "he"),
+        ("scaling", "none"),
+        ("encoding", "separate"),
+        ("class_weight", "balanced"),
+        ("pretrain_steps", 50),
+    ],
+)
+def test_settings_that_only_a_first_training_follows_are_refused(name, value, source, arrays):
+    with pytest.raises(ValueError, match=f"{name}=.* comes too late: adapt_to goes on with the network as it was"):
+        source.adapt_to(arrays.xt, steps=2, **{name: value})
+    source.adapt_to(arrays.xt, steps=2, **{name: getattr(source, name)})
+
+
 def test_other_rows_than_the_models_are_refused(source, arrays):
     with pytest.raises(ValueError, match="the target"):
         source.adapt_to(arrays.xt[:, :2])
