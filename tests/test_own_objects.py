@@ -17,6 +17,7 @@ import pytest
 import torch
 from torch import nn
 
+import dann.machine
 from dann import DANN, MLP, DomainAdapter, DomainRegressor, Method, Sum
 from dann.identity import described, identity
 from dann.network import fresh_copy, initialize
@@ -950,3 +951,25 @@ def test_what_training_counts_by_itself_is_no_setting(arrays, tmp_path, monkeypa
     before = identity(in_a_lambda)
     monkeypatch.setattr(sys.modules[__name__], "FACTOR", 3.0)
     assert identity(in_a_lambda) != before
+
+
+class Gathers(nn.Module):
+    """An encoder that adds its products to single-precision zeros, which PyTorch refuses for halves."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+
+    def forward(self, x):
+        """Return features (n, 4)."""
+        return torch.zeros(len(x), 4).index_add(0, torch.arange(len(x)), self.layer(x))
+
+
+def test_ones_own_network_is_trained_in_single_precision_unless_half_is_asked_for(arrays, monkeypatch):
+    monkeypatch.setattr(dann.machine, "has_bf16_units", lambda _: True)
+    monkeypatch.setattr(dann.machine, "WORK_OF_A_THREAD", 1)
+    settings = {"steps": 2, "batch_size": 4, "device": "cpu"}
+    model = DomainAdapter("dann", Gathers(), **settings).fit(arrays.x, arrays.y, arrays.xt)
+    assert model.precision_ == torch.float32
+    with pytest.raises(RuntimeError, match="BFloat16"):
+        DomainAdapter("dann", Gathers(), precision="bf16", **settings).fit(arrays.x, arrays.y, arrays.xt)

@@ -87,7 +87,8 @@ class DomainAdapter(ClassifierMixin, Adapter):
         How the weights are drawn; see `initialize`. Never applied to a module of your own.
     precision : {"auto", "fp32", "bf16"}
         What convolutions and matrix products compute in. "auto" is bfloat16 for trainings with enough work on
-        processors that are fast in it, and single precision elsewhere; predictions take bfloat16 for "bf16" alone.
+        processors that are fast in it, if method and network are this package's own, and single precision elsewhere;
+        predictions take bfloat16 for "bf16" alone.
         Weights and losses stay in single precision. See docs/performance.md for speed and accuracy.
     compile : "auto" or bool
         Repeat the recorded operations of the first step, on a GPU as one CUDA graph. Same bits, less overhead; right

@@ -366,7 +366,8 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             self.history_: list[dict[str, float]] = []
             work = 3 * net.work(self.shape_) * sum(stream.sizes)  # forward, and twice as much back
             repeat = self._repeats(net, method, device)
-            self.precision_ = precision_for(self.precision, device, work)
+            wanted = "fp32" if self.precision == "auto" and not self._known(method) else self.precision
+            self.precision_ = precision_for(wanted, device, work)
             try:
                 with tuned(work):
                     self._train(net, method, stream, domains, run, on_step, repeat)
@@ -628,8 +629,12 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                 warnings.warn("not compiled: PyTorch's LSTM cannot be recorded on a CPU", stacklevel=3)
                 return False
             return bool(self.compile)
-        own = name_of(method) is not None and type(self._backbone()) in BACKBONES.values()
-        return own and not method.reads_values and device.type == "cpu" and self.steps >= RECORDING_PAYS
+        pays = device.type == "cpu" and self.steps >= RECORDING_PAYS
+        return self._known(method) and not method.reads_values and pays
+
+    def _known(self, method: Method) -> bool:
+        """Whether method and network are this package's own: others may keep values, or mind half precision."""
+        return name_of(method) is not None and type(self._backbone()) in BACKBONES.values()
 
     def _device(self) -> torch.device:
         return device_of(self.device)
