@@ -251,6 +251,12 @@ def test_trainings_are_recorded_where_that_pays(arrays, monkeypatch):
         assert len(made) == (steps == 100)
 
 
+def test_large_steps_are_not_recorded_unless_that_is_asked_for(arrays, monkeypatch):
+    monkeypatch.setattr(dann.estimator, "WORTH_RECORDING", 1.0)
+    assert fitted(arrays, True, monkeypatch)[1] == 0
+    assert fitted(arrays, True, monkeypatch, compile=True)[1] == 1
+
+
 @pytest.mark.parametrize(("optimizer", "swing"), [("adam", 0.01), ("adamw", 0.01), ("sgd", 0.0)])
 def test_guards_know_how_far_an_optimiser_swings(optimizer, swing, arrays, monkeypatch):
     seen, guards = [], dann.estimator.Guards

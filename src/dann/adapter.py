@@ -88,13 +88,14 @@ class DomainAdapter(ClassifierMixin, Adapter):
     precision : {"auto", "fp32", "bf16"}
         What convolutions and matrix products compute in. "auto" is bfloat16 for trainings with enough work on
         processors that are fast in it, if method and network are this package's own, and single precision elsewhere;
-        predictions take bfloat16 for "bf16" alone.
-        Weights and losses stay in single precision. See docs/performance.md for speed and accuracy.
+        predictions take bfloat16 for "bf16" alone. Weights and losses stay in single precision. See
+        docs/performance.md for speed and accuracy.
     compile : "auto" or bool
         Repeat the recorded operations of the first step, on a GPU as one CUDA graph. Same bits, less overhead; right
         where every step does the same operations. "auto" does so on the CPU in trainings of 100 steps or more, if
-        method and network are this package's own; give True where you know it of yours. Where values are read, or the
-        second step, computed both ways, is not the same, a warning says so, and the steps are computed one by one.
+        method and network are this package's own and steps are not too large to gain; give True where you know it of
+        yours. Where values are read, or the second step, computed both ways, is not the same, a warning says so, and
+        the steps are computed one by one.
     on_collapse : {"warn", "stop", "source-only"}
         What to do where a guard sees the training go wrong: warn and go on, raise `TrainingCollapsed`, or train on the
         source alone instead; see `Guards`.

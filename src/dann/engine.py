@@ -19,6 +19,7 @@ from .recording import agrees, record
 from .streams import ArrayStream
 
 RECORDING_PAYS = 100  # steps in which a recording earns back its hundredths of a second: docs/performance.md
+WORTH_RECORDING = 1e10  # multiply-adds of a step, for each thread, from which on nothing is gained: docs/performance.md
 
 
 class Step(NamedTuple):

@@ -20,7 +20,7 @@ from . import runs
 from .augmentation import Augmentation, ImageAugmentation, augmentation_of
 from .backbones import BACKBONES, Backbone, Custom, MNISTNet, feature_width, memory_format_of, takes_series
 from .domains import Domain, Domains, arrange, as_inputs, match_inputs, unmasked
-from .engine import RECORDING_PAYS, Step, WeightAverage, train
+from .engine import RECORDING_PAYS, WORTH_RECORDING, Step, WeightAverage, train
 from .functional import annealing
 from .guards import Event, Guards
 from .identity import identity
@@ -365,7 +365,7 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             self._check_batch_norm(net, stream.sizes)
             self.history_: list[dict[str, float]] = []
             work = 3 * net.work(self.shape_) * sum(stream.sizes)  # forward, and twice as much back
-            repeat = self._repeats(net, method, device)
+            repeat = self._repeats(net, method, device, work)
             wanted = "fp32" if self.precision == "auto" and not self._known(method) else self.precision
             self.precision_ = precision_for(wanted, device, work)
             try:
@@ -622,14 +622,15 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             return False
         return takes_series(self._backbone().encoder(shape), shape)
 
-    def _repeats(self, net: Network, method: Method, device: torch.device) -> bool:
-        """Whether a recorded step is to be repeated."""
+    def _repeats(self, net: Network, method: Method, device: torch.device, work: float) -> bool:
+        """Whether a recorded step, of ``work`` multiply-adds, is to be repeated."""
         if self.compile != "auto":
             if self.compile and device.type == "cpu" and any(isinstance(layer, nn.LSTM) for layer in net.modules()):
                 warnings.warn("not compiled: PyTorch's LSTM cannot be recorded on a CPU", stacklevel=3)
                 return False
             return bool(self.compile)
-        pays = device.type == "cpu" and self.steps >= RECORDING_PAYS
+        small = work < WORTH_RECORDING * torch.get_num_threads()  # a large one would take memory for nothing
+        pays = device.type == "cpu" and self.steps >= RECORDING_PAYS and small
         return self._known(method) and not method.reads_values and pays
 
     def _known(self, method: Method) -> bool:
