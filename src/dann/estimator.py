@@ -707,21 +707,23 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         """Return a function of (features, logits) for all rows, in evaluation mode, block by block."""
         check_is_fitted(self, "network_")
         x = arrange(X, self.columns_, "the data")
-        if type(x) not in (np.ndarray, np.memmap):
-            x = as_inputs(x, "the data")  # plain arrays are converted block by block
+        x = x.tocsr() if hasattr(x, "tocsr") else x
+        if not (type(x) in (np.ndarray, np.memmap) or hasattr(x, "tocsr") or hasattr(x, "iloc")):
+            x = as_inputs(x, "the data")  # the others are converted block by block
         match_inputs(block_of(x, slice(1)), self.shape_, np.dtype(self.dtype_), "the data")
         net = self.network_
         device = net.normalize.mean.device
         work = net.work(self.shape_)
-        rows = min(len(x), rows_at_once(work, device))
+        count = x.shape[0]
+        rows = min(count, rows_at_once(work, device))
         half = torch.bfloat16 if self.precision == "bf16" else torch.float32
         whole = np.empty(0)  # results kept block by block would lie scattered in memory, and nothing large fit between
         with torch.inference_mode(), threads_for(work * rows), autocast(device, half)(), evaluating(net):
-            for i in range(0, len(x), rows):
+            for i in range(0, count, rows):
                 block = block_of(x, slice(i, i + rows))
                 values = function(*net(tensor_of(block).to(device))).cpu().numpy()
                 if not i:
-                    whole = np.empty((len(x), *values.shape[1:]), values.dtype)
+                    whole = np.empty((count, *values.shape[1:]), values.dtype)
                 whole[i : i + rows] = values
         return whole
 
@@ -883,10 +885,10 @@ def given_up(events: Sequence[Event]) -> list[Event]:
     return [event._replace(over=event.step) if event.over is None else event for event in events]
 
 
-def block_of(x: np.ndarray, rows: slice) -> np.ndarray:
+def block_of(x: Any, rows: slice) -> np.ndarray:
     """Return some rows of inputs as `as_inputs` has them, and its complaints about the whole where it has any."""
     try:
-        return as_inputs(x[rows], "the data")
+        return as_inputs((x.iloc if hasattr(x, "iloc") else x)[rows], "the data")
     except (ValueError, IndexError):
         as_inputs(x, "the data")
         raise
