@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+import dann.recording
 from dann.recording import _own_function, _Tape, agrees, captured, record
 
 
@@ -291,15 +292,21 @@ class Graph:
         monkeypatch.setattr(torch.cuda, "graph", lambda graph, **options: self.options.update(options) or graph)
         monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(self.options.update(device=device)))
         monkeypatch.setattr(torch.cuda, "Stream", lambda device: ("stream on", device))
-        self.fails, self.tape = fails, _Tape()
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda device: self.stream)
+        monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: setattr(self, "stream", stream))
+        self.renewed = []
+        monkeypatch.setattr(dann.recording, "renew_generator", self.renewed.append)
+        self.fails, self.tape, self.stream = fails, _Tape(), "the caller's"
 
     def __enter__(self):
-        if self.fails:
-            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        self.before, self.stream = self.stream, self.options["stream"]
         self.tape.__enter__()
 
     def __exit__(self, *error):
         self.tape.__exit__(*error)
+        if self.fails:  # PyTorch does not get to what follows either
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        self.stream = self.before
 
     def replay(self):
         for operation, args, kwargs, result in self.tape.calls:
@@ -337,11 +344,13 @@ def test_what_a_captured_recording_reads_stays_alive(monkeypatch):
 
 
 def test_a_recording_that_cannot_be_captured_is_repeated_as_it_is(monkeypatch):
-    Graph(monkeypatch, fails=True)
+    graph = Graph(monkeypatch, fails=True)
     plain = recorded(lambda x: (x + 1,), torch.ones(2))
     with pytest.warns(UserWarning, match="not captured as a CUDA graph: .* when stream is capturing$"):
         run = captured(plain, [torch.ones(2)])
     assert run(torch.zeros(2))[0].tolist() == [1, 1]
+    assert graph.stream == "the caller's"
+    assert graph.renewed == [torch.device("cpu")]
 
 
 def test_the_check_of_a_recording_takes_expanded_tensors_and_nan():

@@ -152,3 +152,12 @@ def test_weights_hold_over_epochs_in_every_domain():
         rows = block(stream, k, steps=600)
         np.testing.assert_allclose(np.bincount(rows, minlength=len(weight)) / 2400, weight / weight.sum(), atol=0.01)
         assert rows != block(ArrayStream(data, 4, seed=2), k, steps=600)
+
+
+def test_a_gpu_is_not_waited_for_where_an_epoch_begins(monkeypatch):
+    stream, calls = ArrayStream(domains(7, 5), 4, seed=0), []
+    stream.device = torch.device("cuda")
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda rows: calls.append("pinned") or rows)
+    monkeypatch.setattr(torch.Tensor, "to", lambda rows, device, **how: calls.append((device.type, how)) or rows)
+    assert len(stream.at(0).x) == 8
+    assert calls == ["pinned", ("cuda", {"non_blocking": True})] * 2

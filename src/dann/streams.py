@@ -120,5 +120,6 @@ class ArrayStream:
             order = torch.randperm(len(self.x[k]), generator=generator)
             if (mass := self.mass[k]) is not None:
                 order = drawn(mass, torch.rand((), generator=generator, dtype=mass.dtype))[order]
-            self._epochs[k] = (epoch, order.to(self.device))
+            pinned = order.pin_memory() if self.device.type == "cuda" else order  # else the copy waits for the GPU
+            self._epochs[k] = (epoch, pinned.to(self.device, non_blocking=True))
         return self._epochs[k][1]
