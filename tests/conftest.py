@@ -59,7 +59,8 @@ def images() -> Arrays:
 
 
 @pytest.fixture
-def three_threads():
+def three_threads(monkeypatch):
+    monkeypatch.setattr("dann.machine.cpu_count", lambda: 3)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     yield

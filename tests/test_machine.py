@@ -29,6 +29,20 @@ def test_a_thread_is_used_where_there_is_work_for_it(share, threads, three_threa
     assert torch.get_num_threads() == 3
 
 
+def test_there_are_no_more_threads_than_processors_that_may_be_used(three_threads, monkeypatch):
+    monkeypatch.setattr("dann.machine.cpu_count", lambda: 2)
+    with threads_for(1e6 * WORK_OF_A_THREAD):
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="processors cannot be taken away here")
+def test_processors_that_this_process_may_not_use_are_not_counted():
+    code = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])\n"
+    code += "import dann.machine; print(dann.machine.cpu_count())"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "1\n"
+
+
 def test_the_threads_come_back_behind_an_error(three_threads):
     with pytest.raises(KeyError), threads_for(0):
         raise KeyError

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from functools import partial
+from functools import cache, partial
 
 import torch
 
@@ -87,11 +87,20 @@ def tuned(work: float) -> Iterator[None]:
         yield
 
 
+@cache
+def cpu_count() -> int:
+    """Return how many processors this process may use: its share of a container too, in whole numbers."""
+    import joblib
+
+    return joblib.cpu_count()
+
+
 @contextmanager
 def threads_for(work: float) -> Iterator[None]:
     """Let PyTorch use as many of its threads inside the block as ``work`` multiply-adds keep busy, at least one.
 
-    The number depends on nothing but ``work`` and the threads that PyTorch had, so that results repeat. Blocks in
+    No more than the processors that this process may use, which PyTorch does not know of a container with a quota. The
+    number depends on nothing else but ``work`` and the threads that PyTorch had, so that results repeat. Blocks in
     several threads of the program may overlap: a thread starts with the number that another one has set, so the first
     of them keeps the number for all.
     """
@@ -103,7 +112,7 @@ def threads_for(work: float) -> Iterator[None]:
         _users += 1
         before = torch.get_num_threads() if inside else _threads
     _own.inside = True
-    torch.set_num_threads(max(1, min(before, round(work / WORK_OF_A_THREAD))))
+    torch.set_num_threads(max(1, min(before, cpu_count(), round(work / WORK_OF_A_THREAD))))
     try:
         yield
     finally:

@@ -134,7 +134,6 @@ def captured(run: Function, inputs: Sequence[Tensor]) -> Function:
             outputs = run(*static)
     except RuntimeError as error:
         torch.cuda.set_stream(before)  # where a capture fails, PyTorch stays on its stream
-        renew_generator(device)
         warnings.warn(f"not captured as a CUDA graph: {str(error).splitlines()[0]}", stacklevel=3)
         return run
 
@@ -147,13 +146,6 @@ def captured(run: Function, inputs: Sequence[Tensor]) -> Function:
     replay.recording = run  # type: ignore[attr-defined]  # alive: the graph reads the memory that this one holds
 
     return replay
-
-
-def renew_generator(device: torch.device) -> None:
-    """Take the random numbers of a GPU out of a capture that failed: else drawing raises from then on."""
-    generator = torch.cuda.default_generators[device.index]
-    state = torch.Generator(device).set_state(generator.get_state())
-    generator.graphsafe_set_state(state.graphsafe_get_state())
 
 
 class _Reads(TorchFunctionMode):

@@ -50,6 +50,17 @@ def test_a_model_that_knows_nothing_leaves_the_weights_alone():
     np.testing.assert_allclose(estimated([0.2, 0.8], [0.8, 0.2], accuracy=0.0).weights, [1, 1], atol=0.5)
 
 
+def test_a_batch_counts_by_a_hundredth_and_by_how_sure_its_predictions_are():
+    generator, shift = torch.Generator().manual_seed(0), LabelShift(3)
+    (g, gt), y = torch.randn(2, 5, 3, generator=generator), torch.tensor([0, 1, 1, 0, 1])
+    shift.update(Side(y, g), Side(None, gt))
+    p, pt = (np.exp(logits) / np.exp(logits).sum(1, keepdims=True) for logits in (g.numpy(), gt.numpy()))
+    confusion = [[np.mean(p[:, i] * (y.numpy() == k)) for k in range(3)] for i in range(3)]
+    np.testing.assert_allclose(shift.confusion, 0.99 / 9 + 0.01 * np.array(confusion), rtol=1e-5)
+    np.testing.assert_allclose(shift.predicted, 0.99 / 3 + 0.01 * pt.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(shift.shares, 0.99 / 3 + 0.01 * np.array([0.4, 0.6, 0.0]), rtol=1e-5)
+
+
 def test_the_steps_end_at_the_solution_of_the_quadratic_programme():
     shift = estimated([0.2, 0.3, 0.5], [0.6, 0.3, 0.1], steps=300)
     c, mu, p = (t.double().numpy() for t in (shift.confusion, shift.predicted, shift.shares))
