@@ -427,3 +427,50 @@ def test_a_look_never_ends_a_training(how, arrays):
     model = DomainAdapter(Fades(how=how), MLP((8,)), steps=200, batch_size=8, device="cpu", weight_decay=0.1)
     with pytest.warns(TrainingWarning, match="no weight of part changes"):
         model.fit(arrays.x, arrays.y, arrays.xt)
+
+
+def test_a_loss_that_is_no_number_any_more_is_no_sound_look(task):
+    """It has exploded: to say that this is over would be the opposite of what happens."""
+    guards = guards_of(task.source.x, task.source.y, task.target.x)
+    for look, value in enumerate([1.0, 1e6, 1e6, 1e6, *[np.nan] * 4], 1):
+        guards.look(25 * look, {"trouble": torch.tensor(value)})
+    (event,) = [event for event in guards.events if event.kind == "divergence"]
+    assert (event.step, event.over) == (100, None)
+
+
+def test_losses_that_are_no_numbers_are_named(task):
+    guards = guards_of(task.source.x, task.source.y, task.target.x)
+    found = [e for look in range(1, 4) for e in guards.look(25 * look, {"gap": torch.tensor(np.nan)})]
+    (event,) = [event for event in found if event.kind == "divergence"]
+    assert event.message.startswith("the loss 'gap' is nan: lower lr")
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"spread": 9e-4}, "collapse"),
+        ({"spread": 2e-3}, None),
+        ({"source_accuracy": 0.75}, "source-lost"),
+        ({"source_accuracy": 0.85}, None),
+    ],
+)
+def test_features_vary_too_little_below_a_thousandth_and_the_source_is_lost_by_a_fifth(change, kind, task):
+    guards = guards_of(task.source.x, task.source.y, task.target.x)
+    guards.best = 1.0
+    found = alarms(guards, [{"source_accuracy": 1.0, **change}] * 3)
+    assert [(name, step) for name, step in found if name != "dead-adversary"] == ([(kind, 75)] if kind else [])
+
+
+@pytest.mark.parametrize(("grown", "steps"), [(5e3, []), (2e4, [100])])
+def test_a_loss_explodes_where_it_grows_ten_thousandfold(grown, steps, task):
+    guards = guards_of(task.source.x, task.source.y, task.target.x)
+    found = [e for k, f in enumerate([1.0, *[grown] * 3], 1) for e in guards.look(25 * k, {"gap": torch.tensor(7 * f)})]
+    assert [event.step for event in found if event.kind == "divergence"] == steps
+
+
+@pytest.mark.parametrize(("best", "kinds"), [(0.6, []), (0.65, ["collapse"])])
+def test_one_class_is_a_collapse_of_what_has_learned_a_quarter_of_what_there_is_to_learn(best, kinds, task):
+    guards = guards_of(task.source.x, np.arange(len(task.source.y)) % 2, task.target.x)
+    guards.shares, guards.most = np.array([0.5, 0.5]), 2.0
+    looks = [{"classes": 1.0, "source_accuracy": best}] * 3
+    assert [kind for kind, _ in alarms(guards, looks)] == kinds

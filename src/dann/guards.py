@@ -382,8 +382,9 @@ class Guards:
         for name, term in terms.items():
             value = abs(float(term))
             first = self.first.setdefault(name, max(value, 1.0) if math.isfinite(value) else 1.0)
-            if value > EXPLODED * first:
-                text = f"the loss {name!r} is {value:.3g}, it was {first:.3g}: lower lr or the weight of the method"
+            if not value <= EXPLODED * first:  # NaN too
+                was = f", it was {first:.3g}" if math.isfinite(value) else ""
+                text = f"the loss {name!r} is {value:.3g}{was}: lower lr or the weight of the method"
                 found.append(("divergence", f"term {name}", text))
         return found
 
