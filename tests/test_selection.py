@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.metrics import adjusted_mutual_info_score
 from torch import nn
 
@@ -23,6 +24,7 @@ from dann import (
     reassess,
     reverse_risk,
 )
+from dann.assessment import suggest_labels
 from dann.estimator import TrainingFailed
 from dann.evidence import clusters
 from dann.runs import plain
@@ -246,7 +248,7 @@ def test_all_that_guards_saw_is_kept_and_only_harm_rules_out(data):
         ({"methods": ["target-only"]}, "target-only trains on target labels"),
         ({"methods": ["daan"]}, "unknown method 'daan'"),
         ({"y_oracle": np.full(150, 7)}, "7"),
-        ({"y_oracle": np.zeros(10)}, r"y_target has shape \(10,\); expected one label for each of the 150 target rows"),
+        ({"y_oracle": np.zeros(10)}, r"y_oracle has shape \(10,\); expected one label for each of the 150 target rows"),
         ({"methods": ["dann", "shot"]}, "SHOT goes on from a fitted model"),
         ({"methods": [DANN()]}, "give names, or a mapping of names to methods"),
         ({"methods": {"r": DomainRegressor()}}, "'r' is a DomainRegressor"),
@@ -834,3 +836,36 @@ def test_a_smaller_comparison_leaves_none_of_the_judges_of_a_larger_one(data, co
 
 def test_methods_may_come_from_a_generator(data):
     assert compare(*data, (name for name in ["mcc"]), adapter=base(steps=2), seeds=1).names == ["source-only", "mcc"]
+
+
+def test_what_guards_saw_before_a_training_failed_is_kept(data):
+    class Explodes(DANN):
+        def loss(self, net, source, target, progress):
+            factor = torch.where(progress > 0.3, 1e6, 1.0) * torch.where(progress > 0.8, np.inf, 1.0)
+            return {**super().loss(net, source, target, progress), "trouble": factor.detach()}
+
+    found = compare(*data, {"dann": Explodes()}, adapter=base(steps=200), seeds=1, checkpoints=1)
+    (failed,) = found.of("dann")
+    assert failed.model is None
+    assert any(event.startswith("divergence: the loss 'trouble' is 1e+06") for event in failed.report()["events"])
+
+
+def test_each_validator_would_take_the_method_of_its_highest_mean_score(compared):
+    for validator in VALIDATORS:
+        for k, c in enumerate(compared.candidates):
+            c.scores[validator] = {"source-only": 0.2, "dann": 0.5, "mcc": 0.4}[c.name] + (0.3 if k % 2 else -0.3)
+    for c in compared.of("dann")[:1]:
+        c.scores.pop("mixval")  # half of the trainings do not stand for a method
+    others = dict.fromkeys(VALIDATORS, "dann") | {"mixval": "mcc"}
+    assert compared.disagreement() == compared.report()["choices"] == others
+
+
+def test_suggested_rows_are_numbered_as_the_target_was_given(compared, data):
+    rows = compared.suggest_labels(10)
+    assert len(set(rows.tolist())) == 10
+    assert set(rows.tolist()) <= set(compared.target_rows.tolist())
+    assert not set(compared.target_rows.tolist()) <= set(range(len(compared.target_rows)))
+    ends = [c.evidence for name in compared.names for c in compared.of(name)]
+    of_evidence = suggest_labels(ends, 10)
+    logits = compared.of("source-only")[0].model.outputs(data[2][rows])[1]
+    np.testing.assert_allclose(logits, ends[0].target_logits[of_evidence], atol=1e-4)

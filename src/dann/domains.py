@@ -490,7 +490,9 @@ def first_text(values: np.ndarray) -> Any:
     return values[0]
 
 
-def target_labels(y: Any, n: int, classes: np.ndarray | None, others: bool = False) -> np.ndarray:
+def target_labels(
+    y: Any, n: int, classes: np.ndarray | None, others: bool = False, what: str = "y_target"
+) -> np.ndarray:
     """Code the labels of n target rows, most of them unknown: as numbers where ``classes`` is None.
 
     Parameters
@@ -498,6 +500,8 @@ def target_labels(y: Any, n: int, classes: np.ndarray | None, others: bool = Fal
     others : bool
         Whether labels may be of classes that the source lacks, where some are not: their code is the number of classes,
         which no model predicts, and a warning names them.
+    what : str
+        What the caller knows them by.
 
     Raises
     ------
@@ -509,13 +513,13 @@ def target_labels(y: Any, n: int, classes: np.ndarray | None, others: bool = Fal
         return coded
     given = np.asarray(unmasked(y), dtype=object)
     if given.shape not in ((n,), (n, 1)):
-        raise ValueError(f"y_target has shape {given.shape}; expected one label for each of the {n} target rows")
+        raise ValueError(f"{what} has shape {given.shape}; expected one label for each of the {n} target rows")
     given = given.ravel()
     known = np.array([not (is_missing(v) if classes is None else is_unknown(v, classes)) for v in given], dtype=bool)
     if known.any():
         values = np.array(given[known].tolist())
         if classes is None:
-            coded = np.where(known, as_numbers(y, n, "y_target", ignore=np.flatnonzero(~known)), np.nan)
+            coded = np.where(known, as_numbers(y, n, what, ignore=np.flatnonzero(~known)), np.nan)
         else:
             new = ~np.isin(values, classes) if others else np.zeros(len(values), dtype=bool)
             if new.any() and not new.all():

@@ -313,7 +313,7 @@ def compare(
     classes, fitted_on, held_out = divided(X, y, X_target, groups, estimators.values(), **of_rows)
     oracle = None
     if y_oracle is not None:
-        known = target_labels(y_oracle, as_inputs(X_target, "the target").shape[0], classes)
+        known = target_labels(y_oracle, as_inputs(X_target, "the target").shape[0], classes, what="y_oracle")
         rows = np.flatnonzero(known >= 0)
         oracle = (taken(X_target, rows), classes[known[rows]]) if len(rows) else None
     for estimator in estimators.values():
@@ -543,7 +543,8 @@ def trained(
         keep(model.steps, model)
     except TrainingFailed as failure:
         seconds = time.perf_counter() - start - spent
-        return [Candidate(name, seed, model.steps, True, alarms=[str(failure)], seconds=seconds)]
+        events = list(map(str, model.events_))
+        return [Candidate(name, seed, model.steps, True, events=events, alarms=[str(failure)], seconds=seconds)]
     for step in set(steps) - set(found):  # those from before an interruption
         assert folder is not None
         path = folder / f"model-{step}.safetensors"
