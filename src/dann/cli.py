@@ -226,7 +226,7 @@ def compare(
     from .adapter import DomainAdapter
     from .assessment import ROWS
     from .experiments.adapt import Roles, write_predictions
-    from .experiments.comparing import columns_that_shift, draw, side_by_side
+    from .experiments.comparing import classes_that_shift, columns_that_shift, draw, side_by_side
     from .runs import alone, fingerprint, write_report
     from .selection import HELD_OUT, METHODS
     from .selection import compare as train
@@ -282,7 +282,7 @@ def compare(
         write_report(json, found.report())
     for table in side_by_side(found):
         _show(table)
-    for line in (*found.assessment.reasons, *columns_that_shift(found)):
+    for line in (*found.assessment.reasons, *classes_that_shift(found), *columns_that_shift(found)):
         _say(f"- {line}")
     console.print("\n[bold]Verdict:[/bold]", end=" ")
     _say(found.assessment.sentence)

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from dann import MLP, DomainAdapter, compare
-from dann.experiments.comparing import columns_that_shift, estimates_of, side_by_side
+from dann.experiments.comparing import classes_that_shift, columns_that_shift, estimates_of, side_by_side
 
 
 @pytest.fixture
@@ -69,3 +69,19 @@ def test_a_method_that_failed_has_no_checkpoints(compared, make_arrays):
     lines = printed(compared({"broken": diverging}))
     (seconds,) = next(line for line in lines if line.startswith("broken")).split()[1:]
     assert float(seconds) >= 0
+
+
+def test_classes_whose_share_differs_are_told_by_their_names(compared):
+    found = compared()
+    shares = {"source_shares": [0.5, 0.5], "priors": [0.9, 0.1], "priors_low": [0.8, 0.05], "priors_high": [0.95, 0.2]}
+    of = lambda kind: replace(  # noqa: E731
+        found,
+        classes=["cat", "dog"],
+        assessment=replace(found.assessment, shift=found.assessment.shift._replace(kind=kind, **shares)),
+    )
+    (line,) = classes_that_shift(of("labels"))
+    assert line.endswith("of the source: cat (0.90 [0.80, 0.95] for 0.50), dog (0.10 [0.05, 0.20] for 0.50)")
+    assert "if its inputs do not make the model err" in classes_that_shift(of("both"))[0]
+    assert not classes_that_shift(of("inputs"))
+    shares["priors_low"], shares["priors_high"] = [0.4, 0.05], [0.95, 0.6]
+    assert not classes_that_shift(of("labels"))

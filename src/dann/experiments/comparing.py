@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 RULED_OUT = "†: ruled out, whatever its estimate; the reasons say why."
-SHOWN = 3  # columns of a table that shift the most
+SHOWN = 3  # columns of a table, or classes, that shift the most
 
 
 def side_by_side(found: Comparison) -> "list[Table]":
@@ -121,6 +121,23 @@ def columns_that_shift(found: Comparison) -> list[str]:
         return ["no single column differs between the domains"]
     shown = ", ".join(f"{one['column']} ({one['distance']:.2f})" for one in found.carriers[:SHOWN])
     return [f"columns that differ the most, by their Kolmogorov-Smirnov distance: {shown}"]
+
+
+def classes_that_shift(found: Comparison) -> list[str]:
+    """Return one sentence on the classes whose shares differ between the domains, or none where that is not seen."""
+    shift = found.assessment.shift
+    if shift is None or shift.kind not in ("labels", "both"):
+        return []
+    rows = list(zip(found.classes, shift.source_shares, shift.priors, shift.priors_low, shift.priors_high, strict=True))
+    apart = [row for row in rows if not row[3] <= row[1] <= row[4]]
+    if not apart:
+        return []
+    apart.sort(key=lambda row: -abs(row[2] - row[1]))
+    shown = ", ".join(
+        f"{c} ({now:.2f} [{low:.2f}, {high:.2f}] for {was:.2f})" for c, was, now, low, high in apart[:SHOWN]
+    )
+    doubt = ", if its inputs do not make the model err" if shift.kind == "both" else ""
+    return [f"classes whose share of the target differs the most from that of the source{doubt}: {shown}"]
 
 
 def trials_of(study: Any) -> "Table":
