@@ -752,3 +752,40 @@ def test_classes_that_chance_may_leave_out_are_not_held_for_missing(rows, told):
     seen = [Evidence(logits[codes], logits[codes], codes, logits[target], logits[target], **structure)] * 2
     made = assess({"source-only": seen})
     assert any("1 of 60 classes: source-only hardly predicts them" in reason for reason in made.reasons) is told
+
+
+def test_rows_on_which_models_differ_come_before_rows_of_which_all_are_unsure():
+    """Of these a label tells nothing about which model is right."""
+    first, second = trainings(0.9, seeds=1), trainings(0.9, seeds=1)
+    sure, unsure = [6.0, 0.0], [1.0, 0.0]
+    logits = np.tile(sure, (2, 300, 1))
+    logits[:, 100:150] = unsure
+    logits[1, 200] = sure[::-1]  # the other class, with as much certainty
+    made = [replace(e[0], target_logits=one) for e, one in zip((first, second), logits, strict=True)]
+    assert suggest_labels(made, 1).tolist() == [200]
+
+
+def test_the_signs_have_their_weights():
+    """Certain rows, agreeing trainings, followed clusters: each moves the estimate by its own weight."""
+    for seeds, weights in ((2, assessment.SEVERAL), (1, assessment.ALONE)):
+        made = estimate(trainings(0.8, seeds=seeds, coherent=False, source=1.0))
+        signs = [1.0, made.parts["atc"], *[made.parts["agreement"]] * (seeds > 1), made.parts["relative"]]
+        assert made.accuracy == pytest.approx(np.dot(weights, signs))
+        assert 0 < made.accuracy < 1
+
+
+@pytest.mark.parametrize("weak", ["atc", "agreement", "relative"])
+def test_the_weakest_sign_makes_the_interval_wide(weak):
+    parts = {"told": 1.0, "source-ami": 0.9, "input-ami": 0.8, "atc": 0.9, "agreement": 0.9, "relative": 0.9}
+    assert assessment.left_open(parts) == pytest.approx(0.13)
+    assert assessment.left_open({**parts, weak: 0.4}) == pytest.approx(0.63)
+
+
+def test_a_method_that_follows_clusters_by_less_than_a_fifth_is_not_taken(monkeypatch):
+    candidates = {"source-only": trainings(0.7, coherent=False), "dann": trainings(0.97)}
+    made = assess(candidates).estimates
+    for level, decision in ((0.19, "cannot tell"), (0.21, "adapt")):
+        parts = {"source-only": 0.05, "dann": level}
+        low = {name: e._replace(parts={**e.parts, "input-ami": parts[name]}) for name, e in made.items()}
+        monkeypatch.setattr(assessment, "beside_leader", lambda *_, low=low: low)
+        assert assess(candidates).decision == decision

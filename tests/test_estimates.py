@@ -196,3 +196,25 @@ def test_rounds_take_half_of_the_rows_of_each_domain_once_with_all_that_belongs_
     assert low < 3 < high
     assert all((len(set(s)), len(set(t))) == (len(s), len(t)) == (5, 4) for s, t in drawn)
     assert len({tuple(sorted(t)) for _, t in drawn}) > 15
+
+
+def test_atc_lets_pass_what_is_as_certain_as_the_threshold():
+    """Of four source rows one is wrong, the least certain; the threshold is the second least certainty, and counts."""
+    margins = np.array([1.0, 2.0, 3.0, 4.0])
+    logits = np.c_[margins, np.zeros(4)]
+    made = evidence(logits, np.array([1, 0, 0, 0]), np.c_[[0.5, 1.0, 2.0, 9.0], np.zeros(4)])
+    assert atc(made) == pytest.approx(2 / 4)
+
+
+@pytest.mark.parametrize("factor", [20.0, 0.03])
+def test_temperatures_far_from_one_are_found(factor):
+    logits, y = calibrated_model(2000, 2.0, np.random.default_rng(0))
+    assert temperature(factor * logits, y) == pytest.approx(factor * temperature(logits, y), rel=1e-2)
+
+
+@pytest.mark.parametrize("m", [200, 800])
+def test_the_interval_of_a_share_is_that_of_so_many_rows(m):
+    target = np.eye(2)[(np.arange(m) % 10 < 3).astype(int)]
+    made = evidence(np.eye(2), np.arange(2), target)
+    low, high = interval(lambda e: e.target_predicted.mean(), made, rounds=2000)
+    assert (high - low) / 2 == pytest.approx(norm.ppf(0.95) * np.sqrt(0.3 * 0.7 / m), rel=0.08)

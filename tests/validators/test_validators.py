@@ -221,6 +221,16 @@ def test_hopkins_tells_clusters_from_uniform_rows():
     assert hopkins(clustered * 9 + 100) == pytest.approx(hopkins(clustered))
 
 
+def test_hopkins_compares_a_tenth_of_the_rows_with_points_of_their_box():
+    x = np.random.default_rng(1).normal(size=(60, 2)) * [3, 0.1] + [40, -7]
+    random = np.random.default_rng([5, 1])
+    points = random.uniform(x.min(0), x.max(0), (6, 2))
+    rows = random.choice(60, 6, replace=False)
+    of_points = sum(min(math.dist(p, row) for row in x) for p in points)
+    of_rows = sum(min(math.dist(x[i], x[j]) for j in range(60) if j != i) for i in rows)
+    assert hopkins(x, 5) == pytest.approx(of_points / (of_points + of_rows))
+
+
 def test_transfer_score_adds_hopkins_and_information(make_evidence):
     made = make_evidence()
     information = VALIDATORS["information-maximization"](made) / math.log(3)
