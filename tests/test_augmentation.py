@@ -253,3 +253,11 @@ def test_two_views_need_a_strong_augmentation(arrays):
         DomainAdapter("fixmatch", strong_augmentation="none").fit(arrays.x, arrays.y, arrays.xt)
     with pytest.raises(ValueError, match="varies images"):
         DomainAdapter(augmentation=ImageAugmentation()).fit(arrays.x, arrays.y, arrays.xt)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"), [("strongest", "unknown augmentation 'strongest'"), (ImageAugmentation(), "varies images")]
+)
+def test_a_second_view_that_does_not_fit_is_refused_by_methods_of_one_view_too(given, message, arrays):
+    with pytest.raises(ValueError, match=message):
+        DomainAdapter("dann", steps=1, strong_augmentation=given).fit(arrays.x, arrays.y, arrays.xt)

@@ -593,8 +593,11 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
     def _augmentations(self, method: Method, normalize: Normalize) -> tuple[Augmentation | None, Augmentation | None]:
         """Return what varies all rows, and what makes the second view, where the method takes one."""
         weak = augmentation_of(self.augmentation, self.shape_)
-        strong = augmentation_of(self.strong_augmentation, self.shape_) if method.two_views else None
-        if method.two_views and strong is None:
+        given = method.two_views or self.strong_augmentation != "strong"  # small images stand no strong shift
+        strong = augmentation_of(self.strong_augmentation, self.shape_) if given else None
+        if not method.two_views:
+            strong = None
+        elif strong is None:
             raise ValueError(f"{type(method).__name__} compares rows with strong variations: give strong_augmentation")
         if normalize.series and any(isinstance(each, ImageAugmentation) for each in (weak, strong)):
             raise ValueError("these rows are series, which would be varied as images: give an Augmentation of your own")

@@ -37,6 +37,12 @@ def test_an_unknown_variant_is_told_the_known_ones():
         AFN(variant="soft").check(None)
 
 
+@pytest.mark.parametrize("settings", [{"step": 0.0}, {"radius": 0.0}, {"step": float("nan")}])
+def test_settings_that_move_no_norm_are_refused(settings):
+    with pytest.raises(ValueError, match=next(iter(settings))):
+        AFN(**settings).check(None)
+
+
 def test_features_of_zero_leave_the_gradient_finite(sides):
     s = sides(AFN())
     s.target.features = torch.zeros(6, 4, dtype=torch.float64, requires_grad=True)

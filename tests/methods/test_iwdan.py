@@ -124,6 +124,16 @@ def test_the_features_get_the_reversed_gradient_of_weighed_rows(method, warmed, 
     torch.testing.assert_close(gradient(found, views), -0.7 * grown * gradient(plain, views), rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("method", [IWDAN(), IWCDAN(), PADA()], ids=["iwdan", "iwcdan", "pada"])
+def test_known_target_labels_count_in_full_and_alike(method, sides, terms):
+    without, s = terms(method, sides(method)), sides(method)
+    s.target.y, s.target.labelled = torch.tensor([2, 0, -1, -1, -1, 1]), True
+    known = [0, 1, 5]
+    logs = s.g[1] - np.log(np.exp(s.g[1]).sum(1, keepdims=True))
+    expected = -logs[known, s.target.y[known]].mean()
+    assert terms(method, s)["label"] - without["label"] == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("method", [IWDAN(), IWCDAN()], ids=["iwdan", "iwcdan"])
 def test_every_batch_goes_into_the_estimate_once(method, sides, terms):
     s, expected = sides(method), LabelShift(3).double()

@@ -50,7 +50,10 @@ class AFN(Method):
 
     def check(self, domains: Domains) -> None:
         """Refuse settings that cannot train."""
-        not_negative(self, "weight", "step", "radius")
+        not_negative(self, "weight")
+        for name in ("step", "radius"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} moves no norm outwards; give more than 0")
         if self.variant not in VARIANTS:
             raise ValueError(f"unknown variant {self.variant!r}; choose one of: {', '.join(VARIANTS)}")
 
