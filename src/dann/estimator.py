@@ -42,6 +42,7 @@ LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {
 ON_COLLAPSE = ("warn", "stop", "source-only")
 CHECKPOINT_SECONDS = 15.0
 OF_FIRST_TRAINING = ("backbone", "initialization", "scaling", "encoding", "class_weight", "pretrain_steps")  # alone
+SELDOM = 0.1  # rows of known label in a batch of the target, on average, below which it is told
 OFTEN = 4  # times in a batch that a source has each of its rows, from which on it is told
 PLAIN = (type(None), bool, int, float, str)  # types of the values that PyTorch reads without executing anything
 
@@ -362,6 +363,7 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             views = self._augmentations(method, normalize)
             stream = ArrayStream(domains, self.batch_size, self.seed_, device, *views)
             warn_of_small(domains.sources, stream.sizes)
+            warn_of_seldom(domains.target, stream.sizes[-1])
             self._check_batch_norm(net, stream.sizes)
             self.history_: list[dict[str, float]] = []
             work = 3 * net.work(self.shape_) * sum(stream.sizes)  # forward, and twice as much back
@@ -593,15 +595,13 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
     def _augmentations(self, method: Method, normalize: Normalize) -> tuple[Augmentation | None, Augmentation | None]:
         """Return what varies all rows, and what makes the second view, where the method takes one."""
         weak = augmentation_of(self.augmentation, self.shape_)
-        given = method.two_views or self.strong_augmentation != "strong"  # small images stand no strong shift
-        strong = augmentation_of(self.strong_augmentation, self.shape_) if given else None
-        if not method.two_views:
-            strong = None
-        elif strong is None:
+        looked_at = method.two_views or self.strong_augmentation != "strong"  # a default that nobody takes need not fit
+        strong = augmentation_of(self.strong_augmentation, self.shape_) if looked_at else None
+        if method.two_views and strong is None:
             raise ValueError(f"{type(method).__name__} compares rows with strong variations: give strong_augmentation")
         if normalize.series and any(isinstance(each, ImageAugmentation) for each in (weak, strong)):
             raise ValueError("these rows are series, which would be varied as images: give an Augmentation of your own")
-        return weak, strong
+        return weak, strong if method.two_views else None
 
     def _backbone(self) -> Backbone:
         if isinstance(self.backbone, nn.Module):
@@ -907,6 +907,20 @@ def warn_of_small(sources: Sequence[Domain], sizes: Sequence[int]) -> None:
                 UserWarning,
                 stacklevel=5,
             )
+
+
+def warn_of_seldom(target: Domain, size: int) -> None:
+    """Warn of labelled target rows that hardly any batch holds."""
+    known = ~np.isnan(target.y) if target.y.dtype.kind == "f" else target.y >= 0
+    share = float(np.average(known, weights=target.weight))
+    if 0 < share * size < SELDOM:
+        warnings.warn(
+            f"{known.sum()} of {len(known)} target rows have a known label, and one batch in {1 / (share * size):.0f} "
+            "holds one: they count for little. Give them as a source of their own (sample_domain), of which every "
+            "batch takes some, or fewer rows without labels",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def scored(X: Any, y: Any, sample_weight: Any, unknown: Callable[[Any], bool]) -> tuple[Any, Any, Any]:
