@@ -1382,12 +1382,3 @@ def test_a_source_of_a_stray_row_is_told(arrays):
     domain[3] = 7
     with pytest.warns(UserWarning, match="source 7 has 1 rows, and every batch takes 5 of it"):
         adapter("dann", batch_size=10).fit(arrays.x, arrays.y, arrays.xt, sample_domain=domain)
-
-
-def test_labelled_target_rows_that_hardly_any_batch_holds_are_told(make_arrays):
-    data = make_arrays(40, 5000)
-    known = np.where(np.arange(5000) < 4, data.yt, -1)
-    adapter = DomainAdapter("dann", MLP((4,)), steps=1, batch_size=50, device="cpu")
-    with pytest.warns(UserWarning, match="4 of 5000 target rows have a known label, and one batch in 25 holds one"):
-        adapter.fit(data.x, data.y, data.xt, known)
-    adapter.fit(data.x, data.y, data.xt[:1000], known[:1000])  # one in five: no warning

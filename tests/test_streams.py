@@ -161,3 +161,25 @@ def test_a_gpu_is_not_waited_for_where_an_epoch_begins(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "to", lambda rows, device, **how: calls.append((device.type, how)) or rows)
     assert len(stream.at(0).x) == 8
     assert calls == ["pinned", ("cuda", {"non_blocking": True})] * 2
+
+
+@pytest.mark.parametrize("labels", [np.array([-1] * 398 + [0, 1]), np.array([np.nan] * 398 + [0.5, -1])])
+@pytest.mark.parametrize("weight", [None, np.linspace(1, 2, 400)])
+def test_rows_of_known_label_make_up_a_sixteenth_of_a_large_target(weight, labels):
+    data = domains(6, 400)
+    stream = ArrayStream(replace(data, target=replace(data.target, y=labels, weight=weight)), 32, seed=0)
+    counts = np.bincount(block(stream, 1, steps=400), minlength=400)
+    assert counts[398:].sum() / counts.sum() == pytest.approx(1 / 16, rel=0.02)
+    among = np.ones(400) if weight is None else weight
+    np.testing.assert_allclose(counts[398:] / counts[398:].sum(), among[398:] / among[398:].sum(), rtol=0.02)
+    np.testing.assert_allclose(
+        counts[:398].reshape(2, -1).sum(1), 12000 * among[:398].reshape(2, -1).sum(1) / among[:398].sum(), rtol=0.02
+    )
+
+
+@pytest.mark.parametrize("known", [0, 13, 400])
+def test_other_targets_are_drawn_as_their_weights_say(known):
+    data = domains(6, 400)
+    labels = np.where(np.arange(400) < known, 1, -1)
+    stream = ArrayStream(replace(data, target=replace(data.target, y=labels)), 32, seed=0)
+    assert sorted(block(stream, 1, steps=25)) == sorted([*range(400)] * 2)

@@ -42,7 +42,6 @@ LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {
 ON_COLLAPSE = ("warn", "stop", "source-only")
 CHECKPOINT_SECONDS = 15.0
 OF_FIRST_TRAINING = ("backbone", "initialization", "scaling", "encoding", "class_weight", "pretrain_steps")  # alone
-SELDOM = 0.1  # rows of known label in a batch of the target, on average, below which it is told
 OFTEN = 4  # times in a batch that a source has each of its rows, from which on it is told
 PLAIN = (type(None), bool, int, float, str)  # types of the values that PyTorch reads without executing anything
 
@@ -148,8 +147,9 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
         X_target : like ``X``
         y_target : array, optional
             Labels of target rows **that training may use**; None, NaN and, unless it is a class, -1 mark unknown ones
-            (for a regressor -1 is a number). Leave it out where labels are only there to judge the result: give those
-            to `score` or `evaluate`.
+            (for a regressor -1 is a number). Where they are fewer than one in 32, training draws these rows more
+            often, so that they make up a sixteenth. Leave it out where labels are only there to judge the result: give
+            those to `score` or `evaluate`.
         sample_domain : array of int (n,), optional
             For several sources, or target rows inside ``X`` (as cross-validation needs it): numbers ≥ 0 name sources,
             negative ones mark target rows, whose ``y`` is ignored.
@@ -363,7 +363,6 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             views = self._augmentations(method, normalize)
             stream = ArrayStream(domains, self.batch_size, self.seed_, device, *views)
             warn_of_small(domains.sources, stream.sizes)
-            warn_of_seldom(domains.target, stream.sizes[-1])
             self._check_batch_norm(net, stream.sizes)
             self.history_: list[dict[str, float]] = []
             work = 3 * net.work(self.shape_) * sum(stream.sizes)  # forward, and twice as much back
@@ -907,20 +906,6 @@ def warn_of_small(sources: Sequence[Domain], sizes: Sequence[int]) -> None:
                 UserWarning,
                 stacklevel=5,
             )
-
-
-def warn_of_seldom(target: Domain, size: int) -> None:
-    """Warn of labelled target rows that hardly any batch holds."""
-    known = ~np.isnan(target.y) if target.y.dtype.kind == "f" else target.y >= 0
-    share = float(np.average(known, weights=target.weight))
-    if 0 < share * size < SELDOM:
-        warnings.warn(
-            f"{known.sum()} of {len(known)} target rows have a known label, and one batch in {1 / (share * size):.0f} "
-            "holds one: they count for little. Give them as a source of their own (sample_domain), of which every "
-            "batch takes some, or fewer rows without labels",
-            UserWarning,
-            stacklevel=5,
-        )
 
 
 def scored(X: Any, y: Any, sample_weight: Any, unknown: Callable[[Any], bool]) -> tuple[Any, Any, Any]:

@@ -6,7 +6,12 @@ import numpy as np
 import torch
 
 from .augmentation import Augmentation
-from .domains import Batch, Domains
+from .domains import Batch, Domain, Domains
+
+RARE, LABELLED = (
+    1 / 32,
+    1 / 16,
+)  # of the target's rows of known label, and what fewer are raised to: docs/experiments.md
 
 
 def tensor_of(array: np.ndarray) -> torch.Tensor:
@@ -39,13 +44,24 @@ def drawn(mass: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
     return torch.searchsorted(mass, points.clamp(max=below), right=True)
 
 
+def weights_of(target: Domain) -> np.ndarray | None:
+    """Return the weights of target rows: where labels are rare, their rows make up a sixteenth of what is drawn."""
+    known = ~np.isnan(target.y) if target.y.dtype.kind == "f" else target.y >= 0
+    share = float(np.average(known, weights=target.weight))
+    if not 0 < share < RARE:
+        return target.weight
+    weight = np.ones(len(known)) if target.weight is None else target.weight
+    return weight * np.where(known, LABELLED * (1 - share) / ((1 - LABELLED) * share), 1.0)
+
+
 class ArrayStream:
     """Batches from rows that already lie on the device.
 
     The batch of a step depends on ``(seed, step)`` alone, so resuming at a step is asking for it. Every domain is
     walked through in its own permutations, one after the other: domains of unequal size each count their own epochs,
     and a block larger than its domain spans several. Rows with weights come as often as these say: an epoch of n rows
-    has row i n·w_i / Σw times, rounded up or down by chance.
+    has row i n·w_i / Σw times, rounded up or down by chance. Target rows of known label make up a sixteenth of what is
+    drawn where they are fewer than one in 32: of a large target hardly any batch would have one.
 
     Parameters
     ----------
@@ -76,7 +92,8 @@ class ArrayStream:
         self.seed, self.device = int(seed), torch.device(device)  # NumPy's integers overflow
         self.x = [tensor_of(d.x).to(self.device) for d in domains.all]
         self.y = [tensor_of(d.y).to(self.device) for d in domains.all]
-        self.mass = [None if d.weight is None else torch.from_numpy(d.weight).cumsum(0) for d in domains.all]
+        weights = [*(d.weight for d in domains.sources), weights_of(domains.target)]
+        self.mass = [None if w is None else torch.from_numpy(w).cumsum(0) for w in weights]
         numbers = [torch.full((size,), k, device=self.device) for k, size in enumerate(self.sizes)]
         self.domain = torch.cat(numbers)
         self.augmentation, self.strong_augmentation = augmentation, strong_augmentation
