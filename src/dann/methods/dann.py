@@ -60,8 +60,8 @@ class DANN(Method):
     hidden : tuple of int or None
         Hidden widths of the domain head; None takes those of the backbone's paper, () is a linear head.
     lr_multiplier : float
-        Learning rate of the domain head in units of the network's. The authors' Caffe release has 10; λ here gives the
-        shallow algorithm of the paper (Algorithm 1), whose domain head is updated with λ too.
+        Learning rate of the domain head in units of the network's, > 0. The authors' Caffe release has 10; λ here gives
+        the shallow algorithm of the paper (Algorithm 1), whose domain head is updated with λ too.
     schedule : {"warmup", "constant"}
         λ_p = weight · (2 / (1 + exp(-10 p)) - 1), or λ = weight from the start.
     label_smoothing : float
