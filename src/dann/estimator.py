@@ -265,9 +265,8 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
             The method needs source rows; rows or settings that cannot be trained on.
         """
         check_is_fitted(self, "network_")
-        if settled := [
-            name for name in settings if name in OF_FIRST_TRAINING and settings[name] != getattr(self, name)
-        ]:
+        settled = [name for name in OF_FIRST_TRAINING if name in settings and settings[name] != getattr(self, name)]
+        if settled:
             raise ValueError(
                 f"{settled[0]}={settings[settled[0]]!r} comes too late: adapt_to goes on with the network as it was "
                 "trained, without a source; leave it out, or set it before fit"

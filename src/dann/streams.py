@@ -8,10 +8,8 @@ import torch
 from .augmentation import Augmentation
 from .domains import Batch, Domain, Domains
 
-RARE, LABELLED = (
-    1 / 32,
-    1 / 16,
-)  # of the target's rows of known label, and what fewer are raised to: docs/experiments.md
+RARE = 1 / 32  # of the target's rows: fewer of known label are drawn more often (docs/experiments.md)
+LABELLED = 1 / 16  # of the target's rows in training are of known label then
 
 
 def tensor_of(array: np.ndarray) -> torch.Tensor:
