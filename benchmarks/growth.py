@@ -42,14 +42,6 @@ def peak(device):
     return torch.cuda.max_memory_allocated(device) / 2**20
 
 
-def forget_peak(device):
-    """Have `peak` start anew from what is held now, where the system can."""
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif (file := Path("/proc/self/clear_refs")).exists():
-        file.write_text("5")
-
-
 def measure(device, kind, rows, width, classes, sources):
     """Predict and train; return seconds and megabytes."""
     from dann import MLP, DomainAdapter, MNISTNet
@@ -63,7 +55,6 @@ def measure(device, kind, rows, width, classes, sources):
     backbone = MLP((width, width)) if kind == "table" else MNISTNet(same_padding=False)
     adapter = DomainAdapter("dann", backbone, steps=2, device=device)
     adapter.fit(x[:1000], np.arange(1000) % classes, x_target[:1000]).predict(x[:1000])  # what is imported late
-    forget_peak(device)  # that of the first training
     before = peak(device)
     result = {"data MB": (x.nbytes + x_target.nbytes) / 2**20}
     start = time.perf_counter()
