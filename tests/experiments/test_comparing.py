@@ -1,5 +1,6 @@
 """Tables of a comparison."""
 
+import math
 import re
 from dataclasses import replace
 
@@ -81,7 +82,11 @@ def test_classes_whose_share_differs_are_told_by_their_names(compared):
     )
     (line,) = classes_that_shift(of("labels"))
     assert line.endswith("of the source: cat (0.90 [0.80, 0.95] for 0.50), dog (0.10 [0.05, 0.20] for 0.50)")
-    assert "if its inputs do not make the model err" in classes_that_shift(of("both"))[0]
+    for kind in ("both", "unclear"):
+        assert "if its inputs do not make the model err" in classes_that_shift(of(kind))[0]
     assert not classes_that_shift(of("inputs"))
+    assert not classes_that_shift(of("none"))
     shares["priors_low"], shares["priors_high"] = [0.4, 0.05], [0.95, 0.6]
     assert not classes_that_shift(of("labels"))
+    shares = {name: [math.nan, math.nan] for name in shares} | {"source_shares": [1.0, 0.0]}  # one without source rows
+    assert not classes_that_shift(of("unclear"))

@@ -126,7 +126,7 @@ def columns_that_shift(found: Comparison) -> list[str]:
 def classes_that_shift(found: Comparison) -> list[str]:
     """Return one sentence on the classes whose shares differ between the domains, or none where that is not seen."""
     shift = found.assessment.shift
-    if shift is None or shift.kind not in ("labels", "both"):
+    if shift is None or shift.kind in ("none", "inputs") or min(shift.source_shares) == 0:
         return []
     rows = list(zip(found.classes, shift.source_shares, shift.priors, shift.priors_low, shift.priors_high, strict=True))
     apart = [row for row in rows if not row[3] <= row[1] <= row[4]]
@@ -136,7 +136,7 @@ def classes_that_shift(found: Comparison) -> list[str]:
     shown = ", ".join(
         f"{c} ({now:.2f} [{low:.2f}, {high:.2f}] for {was:.2f})" for c, was, now, low, high in apart[:SHOWN]
     )
-    doubt = ", if its inputs do not make the model err" if shift.kind == "both" else ""
+    doubt = "" if shift.kind == "labels" else ", if its inputs do not make the model err"
     return [f"classes whose share of the target differs the most from that of the source{doubt}: {shown}"]
 
 
