@@ -31,7 +31,19 @@ from .network import Network, Normalize, evaluating, initialize
 from .optimizers import OPTIMIZERS, Optimizer
 from .recording import alike
 from .seeds import isolated_seed, random_state, restore_random_state
-from .settings import OBJECTS, as_json, check_layers, check_whole, described, fits, kept, named, refuse_class
+from .settings import (
+    OBJECTS,
+    as_json,
+    check_declared,
+    check_layers,
+    check_whole,
+    described,
+    fits,
+    is_finite,
+    kept,
+    named,
+    refuse_class,
+)
 from .streams import ArrayStream, tensor_of
 
 LR_SCHEDULES: dict[str, Callable[[float], float] | None] = {
@@ -535,18 +547,19 @@ class Adapter(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator, 
                 raise ValueError(f"unknown {name} {value!r}; choose one of: {', '.join(map(str, choices))}")
         for name, least in (("steps", 1), ("pretrain_steps", 0), ("batch_size", 1), ("log_every", 1)):
             check_whole(name, getattr(self, name), least)
+        methods = self.method.methods.values() if isinstance(self.method, Sum) else [self.method]
+        for owner in (*methods, *(getattr(self, key) for key in OBJECTS)):
+            check_declared(owner)
         if self.random_state is not None and not isinstance(self.random_state, (int, np.integer)):
             raise ValueError(
                 f"random_state={self.random_state!r} must be a whole number, or None for a new one each time"
             )
-        if not isinstance(self.lr, (int, float, np.number)) or not self.lr > 0:
+        if not is_finite(self.lr) or not self.lr > 0:
             raise ValueError(f"lr={self.lr!r} must be a number above 0")
         clip = self.clip_norm
-        if clip is not None and (
-            isinstance(clip, bool) or not isinstance(clip, (int, float, np.number)) or not clip > 0
-        ):
+        if clip is not None and not (is_finite(clip) and clip > 0):
             raise ValueError(f"clip_norm={clip!r} must be a number above 0, or None for gradients as they are")
-        if not isinstance(self.averaging, (int, float, np.number)) or not 0 <= self.averaging < 1:
+        if not is_finite(self.averaging) or not 0 <= self.averaging < 1:
             raise ValueError(f"averaging={self.averaging!r} must lie in [0, 1): 0 is none, .998 a usual decay")
 
     def _check_needs(self, method: Method, domains: Domains, fitted: bool = False) -> None:

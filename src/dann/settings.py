@@ -1,6 +1,8 @@
 """Settings of an estimator as JSON values, and back: registered names only, nothing that could run."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from inspect import formatannotation
 from typing import Any
 
 import numpy as np
@@ -102,5 +104,44 @@ def fits(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
 
 def check_whole(name: str, value: Any, least: int) -> None:
     """Raise ValueError unless a setting is a whole number, and not below the least."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < least:
+    if not is_whole(value) or value < least:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {least}")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a setting is a whole number."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a setting is a number, and neither NaN nor infinite."""
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+# kind, up to a comma → whether a value is of it, and how such values are called
+DECLARED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "int": (is_whole, "a whole number"),
+    "float": (is_finite, "a finite number"),
+    "bool": (lambda value: isinstance(value, (bool, np.bool_)), "True or False"),
+    "tuple[int": (lambda value: _all(value, lambda v: is_whole(v) and v > 0), "whole numbers above 0: (64, 32)"),
+    "tuple[float": (lambda value: _all(value, is_finite), "finite numbers: (0.5, 1.0)"),
+}
+
+
+def _all(values: Any, fit: Callable[[Any], bool]) -> bool:
+    return isinstance(values, (list, tuple)) and all(map(fit, values))
+
+
+def check_declared(owner: Any) -> None:
+    """Raise ValueError where a setting that a dataclass declares as a number, or as numbers, is another plain value.
+
+    What is no plain value, such as an object of the user's own class, is left to who reads it.
+    """
+    for field in fields(owner) if is_dataclass(owner) else ():
+        kind = field.type if isinstance(field.type, str) else formatannotation(field.type)
+        value = getattr(owner, field.name)
+        fit, what = DECLARED.get(kind.removesuffix(" | None").partition(",")[0], (None, ""))
+        if fit is None or not is_plain(value) or (value is None and kind.endswith(" | None")):
+            continue
+        if not fit(value):
+            raise ValueError(f"{type(owner).__name__}({field.name}={value!r}) must be {what}")
