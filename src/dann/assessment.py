@@ -24,9 +24,10 @@ PRECISION = 0.05  # wanted half width of the interval of a gain, for the number 
 SEVERAL, SEVERAL_WIDTH = (-0.38, 0.15, 0.73, 0.50), 0.80
 ALONE, ALONE_WIDTH = (-0.19, 0.66, 0.55), 1.42
 LEAST_WIDTH = 0.03
+UNTOLD_WIDTH = 0.25  # the same where clusters are no sign
 SHARED = 0.25  # of the leader's share of errors, by which those who agree with it are held for less right than agreeing
 UNTOLD = 0.05  # mutual information of the source's labels with its clusters, below which clusters are no sign
-USUAL = 0.7  # what stands for the sign then, with the widest interval
+USUAL = 0.7  # what stands for the sign then
 FALL = 0.05  # of source accuracy below source-only's, that rules a method out
 GAIN = 0.01  # of the mutual information with the target's clusters above source-only's, from which on a method is taken
 UNSEEN_GAIN = 0.05  # the same where no shift is seen, or the estimates say otherwise: less may be chance
@@ -162,13 +163,13 @@ def estimate(trainings: Sequence[Evidence], *, rounds: int = 200, seed: int = 0)
 
 
 def left_open(parts: Mapping[str, float]) -> float:
-    """Return how much the signs of an estimate leave open, from .03 to 1.03: what the weakest of them lacks to 1.
+    """Return how much the signs of an estimate leave open, from .03 to 1.25: what the weakest of them lacks to 1.
 
     Predictions that follow the target's clusters more than the source's labels do the source's show that these clusters
-    are poor, and what is relative to them a weak sign.
+    are poor, and what is relative to them a weak sign. Where clusters are none, .22 more is open.
     """
     if not parts["told"]:
-        return 1 + LEAST_WIDTH
+        return 1 + UNTOLD_WIDTH - min(parts["atc"], parts["agreement"])
     own, followed = parts["source-ami"], parts["input-ami"]
     beyond = math.sqrt(own / followed) if followed > own else 1.0
     return 1 + LEAST_WIDTH - min(parts["atc"], parts["agreement"], parts["relative"], beyond)
@@ -262,6 +263,7 @@ def assess(
         of = f"{unseen} of the {reference.n_classes} classes"
         reasons.append(f"{of} have no held-out source row: no figure here tells how right they are")
     reasons += [f"{baseline}: {alarm}" for alarm in (alarms or {}).get(baseline, ())]
+    settled = False
     if best is None:
         rival = max(
             (name for name in candidates if name != baseline), key=lambda k: estimates[k].accuracy, default=None
@@ -278,13 +280,17 @@ def assess(
             + short * (0 < gains[best] <= least)
         )
         decision, choice = ("adapt", best) if gains[best] > least else ("keep", baseline)
-        found = doubts(candidates[baseline], baseline, estimates[best])
+        found = doubts(estimates[best])
         if decision == "adapt":
             signs = estimates if looked >= LABELS else blind
             most = NOTHING if shift.kind in ("inputs", "both", "unclear") else OPEN
             found += open_signs(signs[best], best, most) + behind(signs, best, baseline)
+        if (found or decision == "keep") and (close := alike(candidates, [baseline, *gains])):
+            decision, choice, found, settled = "keep", baseline, [], True
+            reasons += close
+        found += unlearned(candidates[baseline], baseline)
         if found:
-            decision, choice = "cannot tell", baseline
+            decision, choice, settled = "cannot tell", baseline, False
             reasons += found
     needed = None if rival is None else labels_needed(candidates[baseline], candidates[rival])
     if rival is not None and needed is not None and looked >= LABELS:
@@ -292,28 +298,57 @@ def assess(
         decision, choice = by_labels(decision, choice, candidates, labelled, rivals, baseline, needed, reasons)
     told = choice if choice != baseline or best is None else best
     reasons += of_rare_classes(told, candidates, estimates[told].accuracy, labelled)
-    if decision == "keep" and rival is not None and (found := open_signs(estimates[choice], choice, OPEN)):
+    wide = [] if settled else open_signs(estimates[choice], choice, OPEN)
+    if decision == "keep" and rival is not None and wide:
         decision = "cannot tell"
-        reasons += found
+        reasons += wide
     sentence = said(decision, choice, baseline, estimates, needed)
     return Assessment(decision, choice, sentence, reasons, estimates, needed, shift, list(ruled_out))
 
 
-def doubts(trainings: Sequence[Evidence], baseline: str, best: Estimate) -> list[str]:
-    """Return why clusters cannot tell which method is better, from the baseline's trainings and the best's estimate."""
+def doubts(best: Estimate) -> list[str]:
+    """Return why clusters cannot tell which method is better, from the best's estimate."""
     found = []
     if best.parts["input-ami"] < INFORMATIVE:
         found.append("clusters of the inputs say little about classes here")
     if not best.parts["told"]:
         found.append("clusters of the source's inputs say nothing about its labels")
-    if max(map(by_chance, trainings)) > CHANCE:
-        y = trainings[0].source_y
-        right, most = np.mean([e.source_right for e in trainings]), np.bincount(y).max() / len(y)
-        found.append(
-            f"{baseline} has not learned the source: its predictions of held-out rows have nothing to do with their "
-            f"labels ({right:.2f} are right, the most frequent class makes up {most:.2f}); train longer, or otherwise"
-        )
     return found
+
+
+def unlearned(trainings: Sequence[Evidence], baseline: str) -> list[str]:
+    """Return that the baseline says of the source what chance might, if it does."""
+    if max(map(by_chance, trainings)) <= CHANCE:
+        return []
+    y = trainings[0].source_y
+    right, most = np.mean([e.source_right for e in trainings]), np.bincount(y).max() / len(y)
+    return [
+        f"{baseline} has not learned the source: its predictions of held-out rows have nothing to do with their "
+        f"labels ({right:.2f} are right, the most frequent class makes up {most:.2f}); train longer, or otherwise"
+    ]
+
+
+def alike(candidates: Mapping[str, Sequence[Evidence]], names: Sequence[str]) -> list[str]:
+    """Return that all candidates agree with the first so often that none can be much better, if they do.
+
+    Accuracies differ by no more than the share of rows on which models do: its upper limit (Clopper & Pearson 1934), so
+    that of few rows nothing follows, is `PRECISION` at most, to within which labels would tell.
+    """
+    baseline, *others = names
+    rows = len(candidates[baseline][0].crowd_classes)  # type: ignore[arg-type]
+    share, name = max((differing(candidates[baseline], candidates[other]), other) for other in others)
+    most = float(beta.ppf((1 + LEVEL) / 2, share * rows + 1, (1 - share) * rows)) if share < 1 else 1.0
+    if most > PRECISION:
+        return []
+    return [
+        f"{name} differs most from {baseline}, on {share:.1%} of {rows} target rows: no method can be better, or "
+        f"worse, by more than {most:.1%}"
+    ]
+
+
+def differing(some: Sequence[Evidence], others: Sequence[Evidence]) -> float:
+    """Return the share of the target's crowd on which two candidates' trainings differ, a mean over pairs of them."""
+    return float(np.mean([a.crowd_classes != b.crowd_classes for a, b in product(some, others)]))
 
 
 def by_chance(evidence: Evidence) -> float:
@@ -404,8 +439,7 @@ def beside_leader(
     trust = estimates[leader].parts["relative"] if estimates[leader].parts["told"] else 0.0
     found = {}
     for name, own in estimates.items():
-        pairs = product(candidates[name], candidates[leader])
-        same = 1.0 if name == leader else float(np.mean([a.crowd_classes == b.crowd_classes for a, b in pairs]))
+        same = 1.0 if name == leader else 1 - differing(candidates[name], candidates[leader])
         mixed = np.array(own[:3])
         if name != leader:
             right = same * (1 - SHARED * (1 - theirs[0]))
