@@ -27,9 +27,8 @@ OTHERS = {
 }
 
 
-def environment(folder, name):
-    """Return the Python of a library's own environment, which is made if it is not there."""
-    _, first, then = OTHERS[name]
+def environment(folder, name, first, then):
+    """Return the Python of a library's own environment, which is made, in two steps, if it is not there."""
     python = folder / name / "bin" / "python"
     if not (folder / name / "made").exists():
         print(f"making {folder / name}", file=sys.stderr)
@@ -59,8 +58,8 @@ def main():
     workers = {
         name: Worker(script, args.device, *more, threads=args.threads) for name, (script, *more) in scripts.items()
     }
-    for name in OTHERS if args.others else ():
-        workers[name] = Worker(OTHERS[name][0], python=environment(args.others, name), threads=args.threads)
+    for name, (script, *requirements) in OTHERS.items() if args.others else ():
+        workers[name] = Worker(script, python=environment(args.others, name, *requirements), threads=args.threads)
     times = take_turns(workers, args.turns, args.steps, clock_for(args.device, args.threads))
     rows = compared(times, "dann")
     for row in rows:

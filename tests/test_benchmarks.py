@@ -66,6 +66,7 @@ def test_quartiles_lie_between_the_values(monkeypatch):
     ("name", "arguments", "loops"),
     [
         ("step", FEW, ["dann", "careful", "naive"]),
+        ("augment", FEW, ["dann", "step"]),
         ("toy", FEW, ["naive", "plain", "eager", "recorded"]),
         ("predict", ("--turns", "2", "--rows", "70"), ["dann", "dann bf16", "plain", "channels-last", "channels-last"]),
     ],

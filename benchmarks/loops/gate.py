@@ -12,7 +12,7 @@ import numpy as np
 ROWS, TOTAL, HALF = 20_000, 8_600, 64  # rows a domain, steps of the training, rows of a domain in a batch
 EPOCHS = -(-TOTAL * HALF // ROWS)
 LR, MOMENTUM, WEIGHT_DECAY, STRENGTH = 0.01, 0.9, 1e-3, 0.5
-SHOWN = ("dann", "pytorch-adapt", "skada", "adapt", "torch", "tensorflow-cpu", "keras", "numpy")
+SHOWN = ("dann", "pytorch-adapt", "skada", "adapt", "kornia", "torch", "tensorflow-cpu", "keras", "numpy")
 
 
 def images(seed):
