@@ -851,3 +851,32 @@ def test_a_method_that_follows_clusters_by_less_than_a_fifth_is_not_taken(monkey
         low = {name: e._replace(parts={**e.parts, "input-ami": parts[name]}) for name, e in made.items()}
         monkeypatch.setattr(assessment, "beside_leader", lambda *_, low=low: low)
         assert assess(candidates).decision == decision
+
+
+def test_a_class_that_is_predicted_often_enough_is_not_called_hardly_predicted():
+    """However little the weights of a label shift leave of it."""
+    rows = np.random.default_rng(0)
+    y = rows.integers(2, size=2000)
+    of_source, of_target = (np.where((y ^ (rows.random(2000) < 0.4))[:, None] == [0, 1], 2.0, 0.0) for _ in range(2))
+    of_target[:400] = [2.0, 0.0]
+    structure = {"source_clusters": y, "crowd_clusters": y, "crowd_classes": of_target.argmax(1)}
+    made = assess({"source-only": [Evidence(of_source, of_source, y, of_target, of_target, **structure)] * 2})
+    assert made.shift.weights[1] < 0.1 < 0.3 < of_target.argmax(1).mean()
+    assert not any("hardly predicts" in reason for reason in made.reasons)
+
+
+def test_labels_are_asked_for_until_every_candidate_is_told():
+    """Not until the one that follows the clusters most is told, which may hardly differ from the baseline."""
+    candidates = {"source-only": uninformed(0.9), "near": uninformed(0.9, wrong=2), "far": uninformed(0.9, wrong=800)}
+    wanted = [labels_needed(candidates["source-only"], candidates[name]) for name in ("near", "far")]
+    made = assess(candidates)
+    assert made.decision == "cannot tell"
+    assert made.rows_to_label == max(wanted) > min(wanted)
+    assert assess(candidates, alarms={"far": ["it fell"]}).rows_to_label == min(wanted)
+
+
+def test_nothing_is_told_as_less_than_nothing():
+    made = assess({"source-only": uninformed(0.9), "dann": uninformed(0.9, wrong=400)})
+    assert -0.005 < made.estimates["dann"].parts["input-ami"] < 0
+    assert any("by 0.00 against 0.00 of source-only" in reason for reason in made.reasons)
+    assert not any("-0.00" in reason for reason in made.reasons)

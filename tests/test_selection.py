@@ -780,18 +780,34 @@ def test_copies_join_the_groups_that_have_them(data):
 def test_rows_that_chance_makes_alike_are_no_copies():
     """Answers to four questions, or a column of whole numbers."""
     random = np.random.default_rng(0)
-    assert copies(random.normal(size=(300, 4)).astype(np.float32)) is None
-    assert copies(random.integers(3, size=(300, 4)).astype(np.float32)) is None
-    assert copies(random.integers(100, size=(300, 1)).astype(np.float32)) is None
+    codes = np.zeros(300, int)
+    assert copies(random.normal(size=(300, 4)).astype(np.float32), codes) is None
+    assert copies(random.integers(3, size=(300, 4)).astype(np.float32), codes) is None
+    assert copies(random.integers(100, size=(300, 1)).astype(np.float32), codes) is None
     images = random.integers(256, size=(50, 1, 4, 4), dtype=np.uint8)
-    np.testing.assert_array_equal(copies(np.concatenate([images, images[3:5]])), [*range(50), 3, 4])
+    first = copies(np.concatenate([images, images[3:5]]), codes[:52])
+    np.testing.assert_array_equal(first, [*range(50), 3, 4])
+
+
+@pytest.mark.parametrize(("wrong", "found"), [(0.0, True), (0.1, True), (0.3, False), (0.5, False)])
+def test_people_who_are_alike_are_no_copies_where_their_labels_differ(wrong, found):
+    """Age, and what follows from it: by chance there would be fewer alike, were the columns independent."""
+    random = np.random.default_rng(0)
+    age = random.integers(60, size=600)
+    x = np.stack([age, age // 2, age // 3, age % 2], 1).astype(np.float32)
+    codes = (age % 2) ^ (random.random(600) < wrong)
+    first = copies(x, codes)
+    assert (first is not None) is found
+    exact = np.concatenate([x, random.normal(size=(600, 1)).astype(np.float32)], 1)  # one more column, of all values
+    assert copies(exact, codes) is None
+    assert copies(np.concatenate([exact, exact[:300]]), np.append(codes, 1 - codes[:300])) is not None
 
 
 def test_copies_with_other_labels_leave_a_row_of_every_class_to_train_on():
     x = np.repeat(np.random.default_rng(0).normal(size=(12, 3)).astype(np.float32), 2, axis=0)
     codes = np.tile([0, 1], 12)
     for seed in range(10):
-        train, test = split(codes, seed, None, copies(x))
+        train, test = split(codes, seed, None, copies(x, codes))
         assert set(codes[train]) == {0, 1}
         assert sorted([*train, *test]) == list(range(24))
 
@@ -809,14 +825,14 @@ def test_a_row_that_fills_the_table_neither_joins_all_groups_nor_is_held_out():
     codes, groups = np.arange(600) % 2, np.repeat(np.arange(30), 20)
     x[::20] = 0
     for given in (groups, None):
-        train, test = split(codes, 0, given, copies(x))
+        train, test = split(codes, 0, given, copies(x, codes))
         assert sorted([*train, *test]) == list(range(600))
         assert 0.1 < len(test) / 600 < 0.3
-        told = about_copies(copies(x), train, test)
+        told = about_copies(copies(x, codes), train, test)
         assert ("held-out ones were trained on too" in told) == (given is not None)
     x[:500] = 0
     for seed in range(4):
-        assert len(split(codes, seed, None, copies(x))[1]) < 200
+        assert len(split(codes, seed, None, copies(x, codes))[1]) < 200
 
 
 def test_copies_stay_together_where_only_one_of_them_has_a_class():
@@ -824,7 +840,7 @@ def test_copies_stay_together_where_only_one_of_them_has_a_class():
     x[11], codes = x[10], np.arange(100) % 2
     codes[11] = 2
     for seed in range(30):
-        train, _ = split(codes, seed, None, copies(x))
+        train, _ = split(codes, seed, None, copies(x, codes))
         assert {10, 11} <= set(train)
 
 

@@ -69,7 +69,7 @@ class Assessment:
     estimates : dict
         Name of a candidate → `Estimate`; without those that the rows are too few for.
     rows_to_label : int or None
-        Target rows, drawn at random, whose labels would tell the two best apart to within 5 points.
+        Target rows, drawn at random, whose labels would tell every candidate's gain to within 5 points.
     shift : Diagnosis or None
     ruled_out : list of str
         Candidates that are not taken, whatever their estimate: an alarm stands, or they have lost the source.
@@ -253,7 +253,8 @@ def assess(
     shift = diagnose(reference)
     reasons += shift.sentences()
     expected = np.bincount(reference.source_y, minlength=reference.n_classes) * (m / n)
-    if gone := int((expected[: len(shift.weights)] >= EXPECTED)[np.array(shift.weights) < ABSENT].sum()):
+    predicted = np.mean([np.bincount(e.target_predicted, minlength=e.n_classes) for e in candidates[baseline]], 0)
+    if gone := int(((expected >= EXPECTED) & (predicted < ABSENT * expected)).sum()):
         reasons.append(
             f"{gone} of {reference.n_classes} classes: {baseline} hardly predicts them for the target; if the target "
             "lacks them, the clusters, as many as there are classes, mislead, and so may this verdict"
@@ -272,7 +273,7 @@ def assess(
     else:
         rival = best
         level = estimates[best].parts["input-ami"]
-        sides = f"{level:.2f} against {own:.2f} of {baseline}"
+        sides = f"{level:z.2f} against {own:z.2f} of {baseline}"
         least = UNSEEN_GAIN if shift.kind == "none" else GAIN
         short = f"; to adapt takes {least} more" + " where no shift is seen" * (shift.kind == "none")
         reasons.append(
@@ -292,7 +293,8 @@ def assess(
         if found:
             decision, choice, settled = "cannot tell", baseline, False
             reasons += found
-    needed = None if rival is None else labels_needed(candidates[baseline], candidates[rival])
+    open_ones = [] if rival is None else [*gains] or [rival]
+    needed = max((labels_needed(candidates[baseline], candidates[name]) for name in open_ones), default=None)
     if rival is not None and needed is not None and looked >= LABELS:
         rivals = [rival, *gains, *ruled_out]
         decision, choice = by_labels(decision, choice, candidates, labelled, rivals, baseline, needed, reasons)

@@ -141,6 +141,7 @@ class Guards:
         self.best, self.most = 0.0, 0.0
         self.looks, self.flat = 0, 0
         self.source_alone, self.progress = isinstance(method, SourceOnly), 0.0
+        self.remedy = "lower lr" if self.source_alone else "lower lr or the weight of the method"
         self.streak: dict[str, int] = {}
         self.quiet: dict[str, int] = {}  # looks since a kind of trouble was seen
         self.events: list[Event] = []
@@ -321,7 +322,7 @@ class Guards:
         if seen.spread < SPREAD and self.several:
             text = (
                 f"the features are the same for all target rows (they vary by {seen.spread:.1g} of their size, in "
-                f"{seen.rank:.1f} effective dimensions): lower lr or the weight of the method"
+                f"{seen.rank:.1f} effective dimensions): {self.remedy}"
             )
             found.append(("collapse", "features", text))
         if self.shares is not None and seen.classes is not None and seen.source_accuracy is not None:
@@ -344,7 +345,7 @@ class Guards:
             if one and unlearned and progress > LATE and chance < RARE:
                 text = (
                     f"nothing is learned: the target's rows get {seen.classes:.1f} classes in effect, accuracy on the "
-                    f"source is {seen.source_accuracy:.2f}: lower lr or the weight of the method"
+                    f"source is {seen.source_accuracy:.2f}: {self.remedy}"
                 )
                 found.append(("collapse", "silent", text))
             if seen.source_accuracy < self.best - LOST:
@@ -384,7 +385,7 @@ class Guards:
             first = self.first.setdefault(name, max(value, 1.0) if math.isfinite(value) else 1.0)
             if not value <= EXPLODED * first:  # NaN too
                 was = f", it was {first:.3g}" if math.isfinite(value) else ""
-                text = f"the loss {name!r} is {value:.3g}{was}: lower lr or the weight of the method"
+                text = f"the loss {name!r} is {value:.3g}{was}: {self.remedy}"
                 found.append(("divergence", f"term {name}", text))
         return found
 

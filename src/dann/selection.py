@@ -47,6 +47,7 @@ HELD_OUT = 0.2  # of each domain, for the evidence
 SOME_COLUMNS, FEW_VALUES = 64, 20  # of rows that may be copies: columns looked at, and values of which chance is enough
 MANY_COPIES = 0.05  # of the rows: a row that is as frequent is no test, nor is it held out with all its copies
 BY_CHANCE = 0.01  # of the rows that are alike: more than may be alike by chance, for the others to be copies
+UNLIKE = 0.5  # of how often labels of any two rows differ: rows that are alike are no copies where theirs do as often
 
 
 @dataclass
@@ -384,7 +385,8 @@ def divided(
     domains = Domains.from_arrays(X, y, X_target, **given)  # type: ignore[arg-type]
     labels = as_labels(y, sum(len(d.y) for d in domains.sources), "y")
     source = domains.sources[0].x if len(domains.sources) == 1 else as_inputs(X, "the source")  # in the order of X
-    train, test = split(encode(labels, domains.classes, "y"), 0, groups, first := copies(source))
+    codes = encode(labels, domains.classes, "y")
+    train, test = split(codes, 0, groups, first := copies(source, codes))
     copied = "" if first is None else about_copies(first, train, test)
     check_sources(train, of_domain)
     order = np.random.default_rng(0).permutation(len(domains.target.x))
@@ -772,10 +774,12 @@ def reverse_risk(
     return 1 - float(backward.score(*validation))
 
 
-def copies(x: np.ndarray) -> np.ndarray | None:
+def copies(x: np.ndarray, codes: np.ndarray) -> np.ndarray | None:
     """Return the number of the first row that each row is a copy of, (n,) int; None where no rows are copies.
 
-    Rows of few-valued columns may be alike by chance, as answers to a few questions are: these are no copies.
+    Rows of few-valued columns may be alike by chance, as answers to a few questions are: these are no copies. Columns
+    that depend on each other make that more likely than their values alone tell; where no column has half as many
+    values as there are rows, labels (n,) have to speak for copies too.
     """
     rows, seen = x.reshape(len(x), -1), dict[bytes, int]()
     first = np.array([seen.setdefault(blake2b(row.tobytes()).digest(), i) for i, row in enumerate(rows)])
@@ -787,7 +791,12 @@ def copies(x: np.ndarray) -> np.ndarray | None:
     counts = [np.unique(column, return_counts=True)[1] for column in different.T]
     alike = np.prod([np.square(count / len(different)).sum() for count in counts])  # two rows, by independent columns
     by_chance = len(different) ** 2 / 2 * alike
-    return first if max(map(len, counts)) > FEW_VALUES and by_chance < BY_CHANCE * more else None
+    most = max(map(len, counts))
+    if most <= FEW_VALUES or by_chance >= BY_CHANCE * more:
+        return None
+    unlike = (codes != codes[first]).sum() / more
+    usual = 1 - np.square(np.bincount(codes) / len(codes)).sum()
+    return None if most < len(rows) / 2 and unlike > UNLIKE * usual else first
 
 
 def about_copies(first: np.ndarray, train: np.ndarray, test: np.ndarray) -> str:

@@ -82,7 +82,7 @@ def user_task(source: Table, target: Table, seed: int, roles: Roles = NONE) -> T
     domains = Domains.from_arrays(source, source.y, target, **of_rows)  # complaints about data come before any work
     labels = encode(as_labels(source.y, len(source), "y"), domains.classes, "the source")
     rows = domains.sources[0].x if len(domains.sources) == 1 else as_inputs(source, "the source")
-    train, test = split(labels, seed, roles.groups(source), copies(rows))
+    train, test = split(labels, seed, roles.groups(source), copies(rows, labels))
     check_sources(train, of_rows.get("sample_domain"))
     known = target.labelled
     if target.y is not None:
