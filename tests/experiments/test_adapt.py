@@ -110,7 +110,7 @@ def test_one_row_a_class_is_too_few():
         ({"lr": "fast"}, "must be a number above 0"),
         ({"steps": 0}, "steps=0"),
         ({"backbone": "resnet"}, "unknown backbone"),
-        ({"method": DANN(hidden="wide")}, "wrong kind"),
+        ({"method": DANN(hidden="wide")}, r"DANN\(hidden='wide'\) must be whole numbers above 0"),
     ],
 )
 def test_a_rehearsal_finds_settings_that_cannot_train(settings, because, tables):
